@@ -1,0 +1,36 @@
+"""BatchNorm statistics measured anew, as stochastic weight averaging does (Izmailov et al. 2018, section 3.2)."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from surgery.modes import restored_modes
+
+
+def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace every running mean and variance by its average over ``batches`` of model inputs, (N, C, H, W) each.
+
+    Changes ``model`` in place; layers without running statistics, dropout and train/eval flags stay as they are.
+    Without any batch nothing changes.
+    """
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None or not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    try:
+        with restored_modes(model), torch.no_grad():
+            model.eval()
+            for layer in layers:
+                layer.reset_running_stats()
+                layer.momentum = None  # cumulative average
+                layer.train()
+            model(first)
+            for batch in batches:
+                model(batch)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

@@ -1,0 +1,62 @@
+"""One name for each operation, however it is written: function, operator, tensor method or module."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import fx, nn
+
+# Modules without parameters that do what a function of this name does.
+MODULE_NAMES: dict[type[nn.Module], str] = {
+    nn.Sigmoid: "sigmoid",
+    nn.Hardsigmoid: "hardsigmoid",
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
+    nn.SiLU: "silu",
+    nn.Hardswish: "hardswish",
+    nn.GELU: "gelu",
+    nn.Mish: "mish",
+    nn.Softplus: "softplus",
+    nn.Tanh: "tanh",
+}
+SYNONYMS = {"truediv": "div", "true_divide": "div", "multiply": "mul", "iadd": "add", "imul": "mul", "rmul": "mul"}
+
+
+def canonical(function: Any) -> str:
+    """``torch.sigmoid``, ``F.sigmoid``, ``Tensor.sigmoid_`` and ``"sigmoid"`` are all "sigmoid"."""
+    name = function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
+    name = name.strip("_") or name
+    return SYNONYMS.get(name, name)
+
+
+def is_inplace(function: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call changes its input: ``inplace=True``, or a name such as ``relu_``."""
+    name = function if isinstance(function, str) else getattr(function, "__name__", "")
+    return kwargs.get("inplace") is True or (name.endswith("_") and not name.endswith("__"))
+
+
+def of_module(module: nn.Module) -> str | None:
+    """The operation that a module without parameters stands for, if it is a known one."""
+    for kind, name in MODULE_NAMES.items():
+        if behaves_as(module, kind):
+            return name
+    return None
+
+
+def of_node(node: fx.Node) -> str | None:
+    """The operation of a graph node, if it is one."""
+    if node.op in {"call_function", "call_method"}:
+        return canonical(node.target)
+    if node.op == "call_module":
+        root = node.graph.owning_module
+        return None if root is None else of_module(root.get_submodule(str(node.target)))
+    return None
+
+
+def behaves_as(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module is of this type, subclasses included unless they changed ``forward``."""
+    return isinstance(module, kind) and type(module).forward is kind.forward
+
+
+def dotted(module: nn.Module) -> str:
+    """The dotted name of a module's class, such as ``torchvision.ops.misc.SqueezeExcitation``."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"

@@ -1,0 +1,115 @@
+"""What a model does on example inputs: which functions each module's own forward calls, on which tensors."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from surgery.modes import restored_modes
+from surgery.module_stack import module_stack
+from surgery.names import canonical, is_inplace
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a function, operator or tensor method; tensors are told apart by ``id``."""
+
+    function: str  # canonical name: "sigmoid" for torch.sigmoid, Tensor.sigmoid, Tensor.sigmoid_
+    module: str  # qualified name of the module whose own forward made the call
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    inplace: bool  # by argument or by a trailing underscore
+
+
+@dataclass(frozen=True)
+class ModuleRun:
+    """What one module received and returned when it last ran."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    output: Any
+    count: int  # how often it ran in one forward of the model
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One eval-mode forward of the model. Holds every tensor, so that ids stay unique."""
+
+    calls: tuple[Call, ...]
+    runs: Mapping[str, ModuleRun]
+    output: Any
+    kept: tuple[Any, ...]
+
+    def functions(self, inplace_only: bool = False) -> dict[str, set[str]]:
+        """Names of the functions that each module's own forward calls."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for call in self.calls:
+            if call.inplace or not inplace_only:
+                found[call.module].add(call.function)
+        return found
+
+    def users(self, tensor: Tensor) -> list[Call]:
+        """The calls that read a tensor."""
+        return [call for call in self.calls if id(tensor) in call.inputs]
+
+
+class _CallRecorder(TorchFunctionMode):
+    def __init__(self, stack: list[str]) -> None:
+        super().__init__()
+        self.stack = stack
+        self.calls: list[Call] = []
+        self.kept: list[Any] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = canonical(func)
+        if name not in {"get", "set"}:  # attribute access such as x.shape
+            inputs, outputs = tensors([args, kwargs or {}]), tensors(out)
+            self.kept += [*inputs, *outputs]
+            here = self.stack[-1] if self.stack else ""
+            inplace = is_inplace(func, kwargs or {})
+            self.calls.append(Call(name, here, tuple(map(id, inputs)), tuple(map(id, outputs)), inplace))
+        return out
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """All tensors in nested lists, tuples and mappings, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for item in value.values() for tensor in tensors(item)]
+    if isinstance(value, list | tuple):
+        return [tensor for item in value for tensor in tensors(item)]
+    return []
+
+
+def observe(model: nn.Module, inputs: Sequence[Any], only: Iterable[str] | None = None) -> Observation:
+    """Run the model in eval mode without gradients and note calls and module inputs; the model is left as it was.
+
+    ``only`` limits the modules whose inputs and outputs are kept (all by default).
+    """
+    runs: dict[str, ModuleRun] = {}
+    wanted = None if only is None else set(only)
+    handles = []
+    for name, module in model.named_modules():
+        if wanted is not None and name not in wanted:
+            continue
+
+        def keep(module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
+            before = runs[name].count if name in runs else 0
+            runs[name] = ModuleRun(args, kwargs, output, before + 1)
+
+        handles.append(module.register_forward_hook(keep, with_kwargs=True))
+    try:
+        with restored_modes(model), torch.no_grad(), module_stack(model) as stack:
+            model.eval()
+            with _CallRecorder(stack) as recorder:
+                output = model(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Observation(tuple(recorder.calls), runs, output, tuple(recorder.kept))

@@ -1,0 +1,52 @@
+"""Give one module a rewritten forward and leave it its class, its methods and its children."""
+
+from typing import Any, cast
+
+from torch import fx, nn
+
+from surgery.trace import FORWARD, Traced
+
+_BASE = "_surgery_base"
+_CODE = "_surgery_code"
+
+
+def install(module: nn.Module, traced: Traced) -> None:
+    """Make the module run the graphs: eval or train by its own flag, as before.
+
+    The module's class becomes a subclass of its own with another ``forward``; isinstance, methods, deepcopy and
+    state_dict work as before.
+    """
+    train, train_source = _function(traced.train)
+    evaluate, evaluate_source = _function(traced.evaluate)
+    if train_source == evaluate_source:
+        forward, source = evaluate, evaluate_source
+    else:
+        forward, source = _by_mode, f"# train\n{train_source}\n# eval\n{evaluate_source}"
+    base = original_class(type(module))
+    members = {"forward": forward, "__module__": base.__module__, "__qualname__": base.__qualname__}
+    members |= {"__doc__": base.__doc__, _BASE: base, _CODE: source}
+    members |= {FORWARD[True]: train, FORWARD[False]: evaluate}
+    module.__class__ = type(base.__name__, (base,), members)
+
+
+def original_class(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class that the module's author wrote."""
+    return cast(type[nn.Module], getattr(kind, _BASE, kind))
+
+
+def rewritten_code(module: nn.Module) -> str | None:
+    """Source of the rewritten forward, or None where surgery has not touched it."""
+    return cast(str | None, getattr(type(module), _CODE, None))
+
+
+def _function(graph: fx.Graph) -> tuple[Any, str]:
+    graph.eliminate_dead_code()
+    graph.lint()
+    code = graph.python_code("self")
+    names = dict(code.globals)
+    exec(compile(code.src, "<surgery>", "exec"), names)
+    return names["forward"], code.src
+
+
+def _by_mode(self: Any, *args: Any, **kwargs: Any) -> Any:
+    return getattr(self, FORWARD[self.training])(*args, **kwargs)

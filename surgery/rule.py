@@ -1,0 +1,185 @@
+"""What a rule is: it finds sites, and changes them in a way that a plan can repeat."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any, ClassVar
+
+from torch import fx, nn
+
+from surgery.evidence import Evidence
+from surgery.names import behaves_as, dotted
+from surgery.observe import ModuleRun
+from surgery.pattern import Pattern
+from surgery.record import Edit, Refusal
+from surgery.rewrite import install
+from surgery.trace import Traced, Untraceable, trace
+
+
+class Promise(StrEnum):
+    """What a rule preserves."""
+
+    SAME_OUTPUT = "same_output"  # numerically equal in eval mode, no retraining
+    SAME_SHAPE = "same_shape"  # needs fine-tuning
+
+
+class Stage(IntEnum):
+    """When a rule's turn comes: composite layers before the layers that they contain."""
+
+    BLOCK = 1
+    FOLD = 2
+    LAYER = 3
+    CLEANUP = 4  # only where something else was edited, or the rule is named
+
+
+@dataclass(frozen=True)
+class Example:
+    """A module that a rule rewrites at ``edits`` sites (0: one that it leaves) and an input shape for it."""
+
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    edits: int
+
+
+class Rule:
+    """Finds sites and changes them. Most rules only name ``types`` and ``patterns`` and say what replaces them.
+
+    The docstring of a rule is its reason. ``apply`` depends on nothing but the model and the edit, so that replay
+    repeats it; weights are not part of a plan.
+    """
+
+    name: ClassVar[str]
+    promise: ClassVar[Promise]
+    stage: ClassVar[Stage] = Stage.LAYER
+    types: ClassVar[tuple[type[nn.Module], ...]] = ()
+    class_names: ClassVar[tuple[str, ...]] = ()  # dotted, for classes of libraries that surgery does not import
+    patterns: ClassVar[tuple[Pattern, ...]] = ()
+    inplace_only: ClassVar[bool] = False  # only calls that change their input are of interest
+
+    def examples(self) -> Sequence[Example]:
+        """What the rule rewrites and what it leaves; the generic test proves the promise on them."""
+        raise NotImplementedError(f"rule {self.name} has no examples")
+
+    # Hooks of a rule that replaces modules.
+
+    def matches(self, module: nn.Module) -> bool:
+        """Whether a module is one of this rule's, by type."""
+        return any(behaves_as(module, kind) for kind in self.types) or dotted(module) in self.class_names
+
+    def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
+        """JSON values that ``replacement`` needs beyond the module itself."""
+        return {}
+
+    def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
+        """The module that takes this one's place."""
+        raise NotImplementedError(f"rule {self.name} does not replace modules")
+
+    def warm_start(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
+        """Set the weights of what an edit made from what was measured; not part of the plan."""
+
+    # Hook of a rule that rewrites calls.
+
+    def emit(self, graph: fx.Graph, variables: Sequence[fx.Node]) -> fx.Node:
+        """The node that takes a match's place."""
+        raise NotImplementedError(f"rule {self.name} does not rewrite calls")
+
+    def operations(self) -> tuple[frozenset[str], ...]:
+        """Sets of operations; a module's own forward with all of a set is worth tracing."""
+        return tuple(pattern.operations for pattern in self.patterns)
+
+    def rewrite(self, graph: fx.Graph) -> int:
+        """Rewrite a module's own graph in place; returns the number of places."""
+        count = 0
+        for pattern in self.patterns:
+            for match in list(pattern.matches(graph)):
+                if match.root.op == "call_module":
+                    continue  # replaced as a module
+                with graph.inserting_after(match.root):
+                    new = self.emit(graph, match.variables)
+                match.root.replace_all_uses_with(new)
+                graph.erase_node(match.root)
+                count += 1
+        return count
+
+    # The interface that the engine uses.
+
+    def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
+        """Edits that this rule would make, and sites that it declines."""
+        yield from self._propose_modules(model, evidence)
+        if self.operations():
+            yield from self._propose_rewrites(model, evidence)
+
+    def apply(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
+        """Make one edit in place. Raises LookupError where the site is not what the edit says."""
+        module = submodule(model, edit.site)
+        if "rewrites" in edit.params:
+            observed = edit.params["trace"] == "observed"
+            self._apply_rewrite(module, edit, evidence.run(edit.site) if observed else None)
+        elif not self.matches(module):
+            raise LookupError(f"{edit.site} is a {type(module).__name__}, not what rule {self.name} replaces")
+        else:
+            replace_module(model, module, self.replacement(module, edit.params))
+
+    def _propose_modules(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
+        for name, module in model.named_modules():
+            if not self.matches(module):
+                continue
+            params = self.params(module, name, evidence)
+            if isinstance(params, Refusal):
+                yield params
+            else:
+                new = self.replacement(module, params)
+                yield self.edit(name, f"{_kind(module)} -> {_kind(new)}", params)
+
+    def _propose_rewrites(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
+        for name, calls in evidence.own_calls(self.operations(), self.inplace_only).items():
+            module = model.get_submodule(name)
+            traced = trace(module, evidence.run(name))
+            if isinstance(traced, Untraceable):
+                yield Refusal(self.name, name, f"calls {', '.join(sorted(calls))}; cannot trace it: {traced.reason}")
+                continue
+            counts = {"train": self.rewrite(traced.train), "eval": self.rewrite(traced.evaluate)}
+            if any(counts.values()):
+                params = {"rewrites": counts, "trace": traced.method}
+                yield self.edit(name, f"{max(counts.values())} x {self.label()} in forward", params)
+
+    def _apply_rewrite(self, module: nn.Module, edit: Edit, run: ModuleRun | None) -> None:
+        traced = trace(module, run, edit.params["trace"])
+        if isinstance(traced, Untraceable):
+            raise LookupError(f"{edit.site} cannot be traced: {traced.reason}")
+        counts = {"train": self.rewrite(traced.train), "eval": self.rewrite(traced.evaluate)}
+        if counts != edit.params["rewrites"]:
+            raise LookupError(f"{edit.site}: rule {self.name} finds {counts}, the plan says {edit.params['rewrites']}")
+        install(module, Traced(traced.train, traced.evaluate, traced.method))
+
+    def label(self) -> str:
+        """What the rule rewrites, for people."""
+        return self.name
+
+    def edit(self, site: str, action: str, params: Mapping[str, Any]) -> Edit:
+        """An edit of this rule."""
+        return Edit(self.name, site, action, self.promise.value, dict(params))
+
+
+def submodule(model: nn.Module, name: str) -> nn.Module:
+    """The module of that name. Raises LookupError where there is none."""
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        raise LookupError(f"the model has no module {name!r}") from error
+
+
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put ``new`` wherever ``old`` stands, so that a shared module stays shared; it takes over flag and hooks."""
+    if new is not old:
+        new.train(old.training)
+        for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+            getattr(new, hooks).update(getattr(old, hooks))
+    for parent in list(model.modules()):
+        for key, child in list(parent._modules.items()):
+            if child is old:
+                parent._modules[key] = new
+
+
+def _kind(module: nn.Module) -> str:
+    return type(module).__name__

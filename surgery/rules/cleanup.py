@@ -1,0 +1,116 @@
+"""What surgery leaves behind: inplace layers that break backward, and identities."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from surgery.evidence import Evidence
+from surgery.names import canonical, is_inplace
+from surgery.record import Edit, Refusal
+from surgery.rule import Example, Promise, Rule, Stage, submodule
+
+# Functions with an ``inplace`` argument whose method form ends in an underscore.
+_INPLACE = ("relu", "relu6", "dropout", "silu", "hardswish", "hardsigmoid", "mish", "elu", "leaky_relu", "hardtanh")
+
+
+class NotInplace(Rule):
+    """An inplace dropout or activation after a replaced one overwrites a value that backward needs."""
+
+    name = "not_inplace"
+    promise = Promise.SAME_OUTPUT
+    stage = Stage.CLEANUP
+    inplace_only = True
+
+    def examples(self) -> Sequence[Example]:
+        """Modules and calls; layers that are not inplace stay."""
+
+        class Calls(nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return F.dropout(F.relu(x * 2, inplace=True).relu_(), 0.5, self.training, inplace=True)
+
+        shape = (2, 4, 5, 5)
+        both = lambda: nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(inplace=True), nn.Dropout(inplace=True))  # noqa: E731
+        return [Example(both, shape, 2), Example(Calls, shape, 3), Example(nn.ReLU, shape, 0)]
+
+    def matches(self, module: nn.Module) -> bool:
+        """Any layer of torch.nn that has the flag set."""
+        return getattr(module, "inplace", False) is True and type(module).__module__.startswith("torch.nn.modules.")
+
+    def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
+        """The same layer with the flag off."""
+        new = copy(module)
+        new.inplace = False  # type: ignore[assignment]
+        return new
+
+    def operations(self) -> tuple[frozenset[str], ...]:
+        """Any function that can be inplace."""
+        return tuple(frozenset([name]) for name in _INPLACE)
+
+    def rewrite(self, graph: fx.Graph) -> int:
+        """Turns off the argument; ``x.relu_()`` becomes ``x.relu()`` and later readers of x read that."""
+        count = 0
+        for node in graph.nodes:
+            called = node.op in {"call_function", "call_method"} and canonical(node.target) in _INPLACE
+            if not called or not is_inplace(node.target, node.kwargs):
+                continue
+            if node.kwargs.get("inplace") is True:
+                node.kwargs = {**node.kwargs, "inplace": False}
+            elif node.op == "call_method":
+                node.target = canonical(node.target)
+            else:
+                node.target = getattr(F, canonical(node.target))
+            _redirect_later_readers(node)
+            count += 1
+        return count
+
+
+def _redirect_later_readers(node: fx.Node) -> None:
+    """Whoever read the overwritten value after ``node`` saw the new one."""
+    source = node.args[0]
+    if isinstance(source, fx.Node):
+        for user in list(source.users):
+            if user is not node and node < user:
+                user.replace_input_with(source, node)
+
+
+class RemoveIdentity(Rule):
+    """An identity in a Sequential does nothing; the other layers keep their names."""
+
+    name = "remove_identity"
+    promise = Promise.SAME_OUTPUT
+    stage = Stage.CLEANUP
+
+    def examples(self) -> Sequence[Example]:
+        """In a Sequential; not where a forward calls it by name."""
+
+        class Named(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.drop = nn.Identity()
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.drop(x)  # type: ignore[no-any-return]
+
+        shape = (2, 4, 5, 5)
+        inside = lambda: nn.Sequential(nn.Identity(), nn.Conv2d(4, 4, 1), nn.Identity())  # noqa: E731
+        return [Example(inside, shape, 2), Example(Named, shape, 0)]
+
+    def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
+        """Identities directly inside a Sequential."""
+        for name, parent in model.named_modules():
+            if isinstance(parent, nn.Sequential) and type(parent).forward is nn.Sequential.forward:
+                for key, child in parent._modules.items():
+                    if type(child) is nn.Identity:
+                        yield self.edit(f"{name}.{key}".lstrip("."), "Identity removed", {})
+
+    def apply(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
+        """Delete the entry."""
+        path, _, key = edit.site.rpartition(".")
+        parent = submodule(model, path)
+        if type(parent._modules.get(key)) is not nn.Identity:
+            raise LookupError(f"{edit.site} is no Identity")
+        del parent._modules[key]
