@@ -11,6 +11,7 @@ from surgery.names import of_module
 from surgery.observe import ModuleRun, Observation, observe
 from surgery.trace import FORWARD
 
+_OPERATORS = {"add", "sub", "mul", "div"}  # written as symbols, so any forward may have them
 # Modules that are nothing but a call of the function they are named for; rules match them as modules.
 _ONE_CALL = {"torch.nn.modules.activation", "torch.nn.modules.dropout"}
 
@@ -74,7 +75,7 @@ def _written_names(module: nn.Module) -> set[str]:
     kind = type(module)
     forwards = [kind.forward, *(getattr(kind, name) for name in FORWARD.values() if hasattr(kind, name))]
     codes = [forward.__code__ for forward in forwards if hasattr(forward, "__code__")]
-    return {name.strip("_") for code in codes for name in code.co_names}
+    return {name.strip("_") for code in codes for name in code.co_names} | _OPERATORS
 
 
 def _measure_gates(model: nn.Module, names: Sequence[str], batches: Iterable[Tensor]) -> dict[str, Tensor]:
