@@ -1,0 +1,58 @@
+"""What a recipe may say: one model's YAML. The file is the registry entry; its stem is the model's name."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from zoo.config import Config, Name, Positive
+
+
+class Source(Config):
+    """The published model: its library, its name there, and which of its published weights."""
+
+    library: Name
+    model: Name
+    weights: Name | None = None  # needed by profiles that use published weights
+
+
+class Surgery(Config):
+    """Which rules to apply: ``default`` for all of them, or a list of names."""
+
+    rules: Literal["default"] | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = "default"
+    expect: Literal["edits", "no_edits"] = "edits"  # no_edits: nothing to replace; the release is not called lite
+    calibration_batches: Positive = 16  # training batches that mean gates and BatchNorm statistics come from
+
+
+class Train(Config):
+    """What this model changes in the profile's fine-tuning schedule."""
+
+    schedule: Name | None = None
+    epochs: Positive | None = None
+    lr: Annotated[float, Field(gt=0)] | None = None
+    teacher: bool = True  # the source model teaches by its logits
+
+
+class Export(Config):
+    """How the ONNX file is written."""
+
+    opset: Annotated[int, Field(ge=11)] | None = None  # none: the target's
+    dynamic_batch: bool = False
+    simplify: bool = True
+    tolerance: Annotated[float, Field(gt=0)] = 1e-3  # largest |onnx - torch| over the largest |torch| of the outputs
+
+
+class Recipe(Config):
+    """One model of the zoo."""
+
+    description: str = ""
+    source: Source
+    task: Name
+    target: Name
+    surgery: Surgery = Surgery()
+    train: Train = Train()
+    export: Export = Export()
+
+
+def as_json(part: Config) -> dict[str, Any]:
+    """The settings of a part, defaults included, as JSON values."""
+    return part.model_dump(mode="json")

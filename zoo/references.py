@@ -1,0 +1,196 @@
+"""Names that recipes and configs mention: does each exist, and do those that belong together agree?
+
+Works on documents rather than on validated models, so that a file with a wrong field still has its names checked.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from zoo import registry, sources
+from zoo.document import Document, Location, shown
+from zoo.errors import MissingLibrary, Problem, UnknownName, did_you_mean
+from zoo.sources import Entry
+
+Documents = Mapping[str, Mapping[str, Document]]  # kind -> name -> document
+Known = Mapping[str, Collection[str]]  # kind -> every name, those of unreadable files too
+
+
+def problems(documents: Documents, known: Known) -> Iterator[Problem]:
+    """Every name that does not exist, in every document."""
+    profiles = documents["profiles"]
+    for name, recipe in documents["recipes"].items():
+        yield from _of_recipe(name, recipe, known, profiles)
+    for dataset in documents["datasets"].values():
+        yield from _of_dataset(dataset)
+    for profile in profiles.values():
+        yield from _of_profile(profile, known, documents["datasets"])
+
+
+def _of_recipe(name: str, recipe: Document, known: Known, profiles: Mapping[str, Document]) -> Iterator[Problem]:
+    yield from _of_source(recipe)
+    yield from _check(recipe, ("task",), "task", registry.modules("zoo.tasks"))
+    yield from _check(recipe, ("target",), "target", known["targets"], "configs/targets")
+    yield from _check(recipe, ("train", "schedule"), "schedule", known["schedules"], "configs/schedules")
+    for index, _ in enumerate(_list(recipe, ("surgery", "rules"))):
+        yield from _check(recipe, ("surgery", "rules", index), "rule", registry.rules())
+    yield from _lite_or_not(name, recipe)
+    for profile, document in profiles.items():
+        yield from _of_use(recipe, profile, document)
+
+
+def _of_source(recipe: Document) -> Iterator[Problem]:
+    """Library, folder, model, weights, task: the first that is wrong makes the rest meaningless."""
+    library, model, weights = (_text(recipe, ("source", part)) for part in ("library", "model", "weights"))
+    if library is None:
+        return
+    folder = recipe.file.split("/")[-2]
+    if folder != library:
+        cure = f"move the file to recipes/{shown(library)}/"
+        yield recipe.problem(("source", "library"), f"'{shown(library)}' in folder '{folder}'", cure)
+    known = registry.modules("zoo.sources")
+    if library not in known:
+        yield from _check(recipe, ("source", "library"), "source library", known)
+        return
+    try:
+        models = sources.find(library).catalogue()
+    except MissingLibrary as error:
+        fact, _, cure = str(error).partition("; ")
+        yield recipe.problem(("source", "library"), fact, cure)
+        return
+    if model is None:
+        return
+    if model not in models:
+        yield from _check(recipe, ("source", "model"), f"{library} model", models)
+        return
+    yield from _of_model(recipe, f"{library}/{model}", models[model], weights)
+
+
+def _of_model(recipe: Document, model: str, entry: Entry, weights: str | None) -> Iterator[Problem]:
+    if weights is not None and weights not in entry.weights:
+        cure = did_you_mean(weights, entry.weights) or "remove the field"
+        yield recipe.problem(("source", "weights"), f"{model} has no weights '{shown(weights)}'", cure)
+    task = _text(recipe, ("task",))
+    if task is not None and task in registry.modules("zoo.tasks") and task != entry.task:
+        yield recipe.problem(("task",), f"{model} is a model for {entry.task}, not {task}", "change task or model")
+
+
+def _lite_or_not(name: str, recipe: Document) -> Iterator[Problem]:
+    expects_edits = _at(recipe, ("surgery", "expect")) != "no_edits"
+    if expects_edits and not name.endswith("_lite"):
+        fact = f"expects edits, but the name '{shown(name)}' does not end in '_lite'"
+        yield recipe.problem(("surgery", "expect"), fact, f"rename it to {shown(name)}_lite or set expect: no_edits")
+    elif not expects_edits and name.endswith("_lite"):
+        fact = f"expects no edits, so it is not lite, but is called '{shown(name)}'"
+        yield recipe.problem(("surgery", "expect"), fact, "rename the file without '_lite', or expect edits")
+
+
+def _of_use(recipe: Document, profile: str, document: Document) -> Iterator[Problem]:
+    """What a profile needs of each recipe that it builds."""
+    task, tasks = _text(recipe, ("task",)), _at(document, ("tasks",))
+    if task in registry.modules("zoo.tasks") and isinstance(tasks, Mapping) and task not in tasks:
+        yield recipe.problem(
+            ("task",), f"profile '{shown(profile)}' has no task '{task}'", f"add it to {document.file}"
+        )
+    source = _at(recipe, ("source",))
+    if _at(document, ("weights",)) == "published" and isinstance(source, Mapping) and source.get("weights") is None:
+        fact = f"required field is missing: profile '{shown(profile)}' uses published weights"
+        yield recipe.problem(("source", "weights"), fact, f"add 'weights: {_newest(recipe)}'")
+
+
+def _newest(recipe: Document) -> str:
+    library, model = _text(recipe, ("source", "library")), _text(recipe, ("source", "model"))
+    try:
+        return sources.find(library or "").catalogue()[model or ""].weights[-1]
+    except (UnknownName, MissingLibrary, LookupError):
+        return "..."
+
+
+def _of_dataset(dataset: Document) -> Iterator[Problem]:
+    yield from _check(dataset, ("task",), "task", registry.modules("zoo.tasks"))
+    generator, root = (_text(dataset, (name,)) for name in ("generator", "root"))
+    if all(dataset.data.get(name) is None for name in ("generator", "root")):
+        yield dataset.problem(
+            ("root",), "neither generator nor root is given", "add the dataset's folder as 'root: ...'"
+        )
+    if generator is not None and root is not None:
+        yield dataset.problem(("root",), "both generator and root are given", "keep one of them")
+    if generator is None and "parameters" in dataset.data:
+        yield dataset.problem(("parameters",), "parameters without a generator", "remove them")
+    known = registry.modules("zoo.datasets")
+    yield from _check(dataset, ("generator",), "generator", known)
+    parameters = _at(dataset, ("parameters",))
+    if generator in known and isinstance(parameters, Mapping):
+        arguments = registry.keyword_arguments(f"zoo.datasets.{generator}", "generate")
+        for name in parameters:
+            if name not in arguments:
+                fact = f"{generator} has no parameter '{shown(name)}'"
+                yield dataset.problem(("parameters", name), fact, did_you_mean(name, arguments))
+
+
+def _of_profile(profile: Document, known: Known, datasets: Mapping[str, Document]) -> Iterator[Problem]:
+    for index, _ in enumerate(_list(profile, ("starter",))):
+        yield from _check(profile, ("starter", index), "recipe", known["recipes"], "recipes")
+    for step in _mapping(profile, ("timeout_minutes",)):
+        if step not in (steps := {"default", *registry.modules("zoo.steps")}):
+            yield profile.problem(("timeout_minutes", step), f"unknown step '{shown(step)}'", did_you_mean(step, steps))
+    for task in _mapping(profile, ("tasks",)):
+        yield from _of_task(profile, task, known, datasets)
+        yield from _of_baseline(profile, task)
+
+
+def _of_task(profile: Document, task: str, known: Known, datasets: Mapping[str, Document]) -> Iterator[Problem]:
+    if task not in (tasks := registry.modules("zoo.tasks")):
+        yield profile.problem(("tasks", task), f"unknown task '{shown(task)}'", did_you_mean(task, tasks))
+    for part, kind in (("dataset", "datasets"), ("baseline", "schedules"), ("train", "schedules")):
+        yield from _check(profile, ("tasks", task, part), kind.removesuffix("s"), known[kind], f"configs/{kind}")
+    dataset = _text(profile, ("tasks", task, "dataset"))
+    holds = _text(datasets[dataset], ("task",)) if dataset and dataset in datasets else None
+    if holds is not None and holds != task:
+        fact = f"'{shown(dataset)}' is a dataset for {shown(holds)}, not {shown(task)}"
+        yield profile.problem(("tasks", task, "dataset"), fact, "name another")
+
+
+def _of_baseline(profile: Document, task: str) -> Iterator[Problem]:
+    """Sources are either trained or come with published weights."""
+    weights, baseline = _at(profile, ("weights",)), _at(profile, ("tasks", task, "baseline"))
+    if weights == "scratch" and baseline is None:
+        fact = "required field is missing: sources are trained from scratch"
+        yield profile.problem(("tasks", task, "baseline"), fact, "add the schedule that trains them")
+    if weights == "published" and baseline is not None:
+        fact = "a schedule for sources that come with published weights"
+        yield profile.problem(("tasks", task, "baseline"), fact, "remove it, or set weights: scratch")
+
+
+def _check(
+    document: Document, location: Location, what: str, known: Collection[str], folder: str = ""
+) -> Iterator[Problem]:
+    name = _text(document, location)
+    if name is not None and name not in known:
+        cure = did_you_mean(name, known) or (f"add {folder}/{shown(name)}.yaml" if folder else "")
+        yield document.problem(location, f"unknown {what} '{shown(name)}'", cure)
+
+
+def _at(document: Document, location: Location) -> Any:
+    """The value at a location, or None where the document has another shape; validation reports that."""
+    value: Any = document.data
+    for part in location:
+        inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
+        if not inside:
+            return None
+        value = value[part]
+    return value
+
+
+def _text(document: Document, location: Location) -> str | None:
+    value = _at(document, location)
+    return value if isinstance(value, str) else None
+
+
+def _list(document: Document, location: Location) -> list[Any]:
+    value = _at(document, location)
+    return value if isinstance(value, list) else []
+
+
+def _mapping(document: Document, location: Location) -> Mapping[str, Any]:
+    value = _at(document, location)
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,69 @@
+"""Libraries that publish models: one module each, found by its name; the folder is the registry.
+
+A module here imports its library inside its functions: knowing which models exist costs no framework import.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+from zoo import registry
+from zoo.config import Preprocessing
+from zoo.errors import UnknownName, did_you_mean
+from zoo.origin import Licences
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One published model: its ML task as recipes name it, and its published weights, oldest first."""
+
+    task: str
+    weights: tuple[str, ...]
+
+
+class Source(Protocol):
+    """What a module of this folder offers.
+
+    Every function raises MissingLibrary where the library is not installed, and UnknownName, with near names, for a
+    model or weights that it does not have.
+    """
+
+    def version(self) -> str:
+        """The installed library's version."""
+
+    def catalogue(self) -> Mapping[str, Entry]:
+        """Every published model by name, without importing the library."""
+
+    def build(self, model: str, *, num_classes: int) -> "nn.Module":
+        """The model with fresh weights, drawn from torch's global generator: a tensor in, a tensor out."""
+
+    def published(self, model: str, weights: str) -> "dict[str, Tensor]":
+        """The state_dict of published weights, for the model as `build` makes it with their number of classes.
+
+        Raises MissingWeights where they are not in the cache and cannot be downloaded, IntegrityError where the file
+        in the cache is damaged.
+        """
+
+    def labels(self, model: str, weights: str) -> tuple[str, ...]:
+        """What each output of the published weights means; its length is their number of classes."""
+
+    def preprocessing(self, model: str, weights: str) -> Preprocessing:
+        """What the published weights expect of their input."""
+
+    def licences(self, model: str, weights: str | None) -> Licences:
+        """Of the model's code and of its published weights; ``weights=None`` for those that a build trains."""
+
+
+def find(library: str) -> Source:
+    """The module of a library.
+
+    Raises UnknownName for a library that no module covers.
+    """
+    known = registry.modules("zoo.sources")
+    if library not in known:
+        raise UnknownName(f"unknown source library '{library}'; {did_you_mean(library, known)}".rstrip("; "))
+    return cast(Source, importlib.import_module(f"{__name__}.{library}"))
