@@ -1,0 +1,180 @@
+"""The plan: what enters a step's key, and what does not."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Checkout
+
+from zoo import code_version, cores, library, plan
+from zoo.errors import UnknownName
+from zoo.plan import STEPS
+
+NAME = "mobilenet_v2_lite"
+
+
+def settings(checkout: Checkout) -> dict[str, str]:
+    """Every step's settings as text."""
+    model = plan.model(library.load(checkout.root), NAME, "demo")
+    found = {step: json.dumps(row.settings(model), sort_keys=True) for step, row in STEPS.items()}
+    return found | {"data": json.dumps(plan.data_settings("digits", model.dataset), sort_keys=True)}
+
+
+def changed(checkout: Checkout, *edit: str) -> set[str]:
+    """The steps whose settings an edit changes."""
+    before = settings(checkout)
+    checkout.edit(*edit)
+    after = settings(checkout)
+    return {step for step in before if before[step] != after[step]}
+
+
+RECIPE = f"recipes/torchvision/{NAME}.yaml"
+
+
+@pytest.mark.parametrize(
+    ("edit", "steps"),
+    [
+        (("configs/schedules/finetune.yaml", "lr: 0.01", "lr: 0.02"), {"train"}),
+        (("configs/schedules/finetune.yaml", "description: short", "description: long"), set()),
+        (("configs/schedules/finetune.yaml", "epochs: 1", "epochs: 2"), {"train"}),
+        (("configs/schedules/finetune.yaml", "batch_size: 8", "batch_size: 4"), {"train", "surgery"}),
+        (("configs/schedules/scratch.yaml", "epochs: 2", "epochs: 3"), {"baseline"}),
+        (("configs/datasets/digits.yaml", "description: nothing", "description: digits"), set()),
+        (("configs/datasets/digits.yaml", "licence: none", "licence: CC0"), {"release"}),
+        (("configs/datasets/digits.yaml", "num_classes: 10", "num_classes: 9"), {"data", "baseline"}),
+        (("configs/targets/device.yaml", "description: any device", "description: one"), set()),
+        (("configs/targets/device.yaml", "opset: 18", "opset: 17"), {"check", "export"}),
+        (("configs/targets/device.yaml", "conv: 7", "conv: 5"), {"check"}),
+        ((RECIPE, "description: a model", "description: the model"), {"release"}),
+        ((RECIPE, "task: class", "train: {lr: 0.5}\ntask: class"), {"train", "release"}),
+        ((RECIPE, "task: class", "train: {teacher: false}\ntask: class"), {"train", "release"}),
+        ((RECIPE, "task: class", "export: {dynamic_batch: true}\ntask: class"), {"export", "release"}),
+        ((RECIPE, "task: class", "# a comment\ntask: class"), set()),
+    ],
+)
+def test_an_edit_changes_the_settings_of_the_steps_it_is_for(
+    checkout: Checkout, edit: tuple[str, str, str], steps: set[str]
+) -> None:
+    assert changed(checkout, *edit) == steps
+
+
+def test_a_recipe_overrides_its_schedule(checkout: Checkout) -> None:
+    checkout.edit(RECIPE, "task: class", "train: {schedule: scratch, epochs: 7, lr: 0.5}\ntask: class")
+    schedule = plan.model(library.load(checkout.root), NAME, "demo").schedule
+    assert (schedule.epochs, schedule.optimizer.lr, schedule.batch_size) == (7, 0.5, 8)
+
+
+def test_steps_read_only_what_is_done_before_them() -> None:
+    done = {"data"}
+    for step, row in STEPS.items():
+        assert set(row.after) <= done
+        assert set(row.reads) <= done
+        done.add(step)
+
+
+def test_timeouts_come_from_the_profile(checkout: Checkout) -> None:
+    declared = library.load(checkout.root)
+    assert plan.timeout_minutes(declared, "demo", "train") == plan.TIMEOUT_MINUTES
+    checkout.edit("configs/profiles/demo.yaml", "weights:", "timeout_minutes: {default: 3, train: 5}\nweights:")
+    declared = library.load(checkout.root)
+    assert [plan.timeout_minutes(declared, "demo", step) for step in ("train", "check")] == [5, 3]
+
+
+def test_an_unknown_profile_is_refused_with_the_near_one(checkout: Checkout) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'demo'"):
+        plan.check_profile(library.load(checkout.root), "dmo")
+
+
+MODULES = {
+    "zoo/__init__.py": "from zoo import consumer",
+    "zoo/consumer.py": "import torch",
+    "zoo/errors.py": "class ZooError(Exception): pass",
+    "zoo/steps/train.py": "from zoo import sources\nfrom zoo.errors import ZooError\nfrom ..loop import run\n",
+    "zoo/loop.py": "def run():\n    '''run'''\n    import mmengine.runner, PIL.Image\n    from surgery import lite",
+    "zoo/sources/__init__.py": "import importlib",
+    "zoo/sources/torchvision.py": "def build():\n    import torchvision",
+    "zoo/sources/timm.py": "import timm",
+    "zoo/unused.py": "import onnx",
+    "surgery/__init__.py": "from torch import nn",
+    "surgery/rules/activation.py": "x = 1",
+}
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Callable[[], code_version.Version]:
+    """The version of a small tree's train step."""
+    for name, text in MODULES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def of_train() -> code_version.Version:
+        return code_version.Tree((tmp_path,)).version("zoo.steps.train", (("zoo.sources", "torchvision"),))
+
+    return of_train
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("zoo/loop.py", "def run():  # now\n\n    '''Other words.'''\n    import mmengine.runner, PIL.Image\n"
+        "    from surgery import lite"),
+        ("zoo/errors.py", "class ZooError(Exception): x = 1"),
+        ("zoo/__init__.py", "x = 1"),
+        ("zoo/consumer.py", "x = 1"),
+        ("zoo/unused.py", "x = 1"),
+        ("zoo/sources/timm.py", "x = 1"),
+    ],
+)  # fmt: skip
+def test_what_does_not_change_the_code(
+    tmp_path: Path, version: Callable[[], code_version.Version], file: str, text: str
+) -> None:
+    before = version()
+    (tmp_path / file).write_text(text)
+    assert version() == before
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "zoo/steps/train.py",
+        "zoo/loop.py",
+        "zoo/sources/__init__.py",
+        "zoo/sources/torchvision.py",
+        "surgery/__init__.py",
+        "surgery/rules/activation.py",
+    ],
+)
+def test_what_changes_the_code(tmp_path: Path, version: Callable[[], code_version.Version], file: str) -> None:
+    before = version()
+    (tmp_path / file).write_text(MODULES[file] + "\ny = 2\n")
+    assert version().code != before.code
+
+
+def test_only_libraries_that_are_reached_count(version: Callable[[], code_version.Version]) -> None:
+    assert set(version().libraries) == {"mmengine", "pillow", "torch", "torchvision"}
+
+
+def test_the_real_steps_are_found() -> None:
+    tree = code_version.Tree((Path(code_version.__file__).parents[1],))
+    used = (("zoo.sources", "torchvision"), ("zoo.tasks", "classification"), ("zoo.datasets", "digit_scenes"))
+    libraries = {step: set(tree.version(f"zoo.steps.{step}", used).libraries) for step in ("data", *STEPS)}
+    assert "scikit-learn" in libraries["data"]
+    assert {"torch", "torchvision", "mmengine"} <= libraries["train"]
+    assert {"onnx", "onnxruntime"} <= libraries["export"]
+    assert "onnx" not in libraries["train"]
+    assert libraries["index"] == set()
+
+
+@pytest.mark.parametrize(("steps", "available", "each"), [(1, 2, 2), (2, 2, 1), (3, 2, 1), (2, 16, 8), (3, 16, 5)])
+def test_steps_share_the_cores(monkeypatch: pytest.MonkeyPatch, steps: int, available: int, each: int) -> None:
+    monkeypatch.setattr(cores, "available", lambda: available)
+    assert cores.per_step(steps) == each
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"), [("max 100000", None), ("150000 100000", 1), ("400000 100000", 4), ("", None)]
+)
+def test_a_control_group_limits_the_cores(tmp_path: Path, text: str, limit: int | None) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    assert cores._cgroup_limit(tmp_path / "cpu.max") == limit

@@ -1,0 +1,19 @@
+"""The generators of embedded datasets, one module each: the folder is the registry.
+
+A generator has ``generate(folder: Path, *, ...) -> None``, which writes ``train`` and ``val`` under ``folder`` in its
+dataset's layout; its keyword arguments are what a config's ``parameters`` may set. Same arguments, same bytes.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+from zoo import registry
+from zoo.errors import UnknownName, did_you_mean
+
+
+def find(name: str) -> ModuleType:
+    """The generator of that name; raises UnknownName with the near ones."""
+    known = registry.modules("zoo.datasets")
+    if name not in known:
+        raise UnknownName(f"unknown generator '{name}'; {did_you_mean(name, known)}".rstrip("; "))
+    return import_module(f"zoo.datasets.{name}")

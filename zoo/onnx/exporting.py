@@ -1,0 +1,88 @@
+"""From a PyTorch model to an ONNX model that holds no trace of the machine it was made on."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import onnx
+import torch
+from onnx.checker import ValidationError
+from torch import Tensor, nn
+
+from zoo.errors import StepError
+
+INPUT = "input"
+OUTPUT = "output"
+KEPT_NODE_METADATA = ("pkg.torch.onnx.class_hierarchy", "pkg.torch.onnx.name_scopes")
+
+
+def export(model: nn.Module, image: Tensor, *, opset: int, dynamic_batch: bool = False) -> onnx.ModelProto:
+    """The model as ONNX, one input ``input`` and one output ``output``, from one image of shape (1, C, H, W).
+
+    Nodes keep the path of the module they come from; stack traces and file paths are removed, so that the same model
+    gives the same bytes wherever it is exported. Raises StepError where the model cannot be exported to ``opset``.
+    """
+    # A batch of one would be taken for a constant by torch.export even where the dimension is declared dynamic.
+    example = image.repeat(2, 1, 1, 1) if dynamic_batch else image
+    shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
+    try:
+        program = torch.onnx.export(
+            model.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        cause = _first_line(error.__cause__ or error)
+        raise StepError(f"the model cannot be exported to ONNX: {cause}; the log has the whole report") from error
+    assert program is not None  # as documented for dynamo=True
+    exported: onnx.ModelProto = program.model_proto
+    written = next(entry.version for entry in exported.opset_import if entry.domain == "")
+    if written != opset:
+        raise StepError(
+            f"export.opset: the model cannot be written in ONNX opset {opset}, PyTorch's exporter stayed at {written}; "
+            f"set export.opset to {written} or higher"
+        )
+    remove_traces(exported)
+    check(exported)
+    return exported
+
+
+def check(model: onnx.ModelProto) -> None:
+    """Raises StepError where the model is not valid ONNX."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise StepError(f"the exported ONNX model is not valid: {_first_line(error)}; the log has the whole") from error
+
+
+def remove_traces(model: onnx.ModelProto) -> None:
+    """Remove every doc string and all metadata but the module paths of the nodes."""
+    model.doc_string = ""
+    for graph in (model.graph, *model.functions):
+        del graph.metadata_props[:]
+        graph.doc_string = ""
+        for node in graph.node:
+            node.doc_string = ""
+            _keep(node.metadata_props, KEPT_NODE_METADATA)
+        for value in graph.value_info:
+            value.doc_string = ""
+            del value.metadata_props[:]
+    for entry in (*model.graph.initializer, *model.graph.input, *model.graph.output):
+        entry.doc_string = ""
+        del entry.metadata_props[:]
+
+
+def _keep(properties: Any, keys: Iterable[str]) -> None:
+    kept = sorted((entry.key, entry.value) for entry in properties if entry.key in keys)
+    del properties[:]
+    for key, value in kept:
+        properties.add(key=key, value=value)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,99 @@
+"""Whether an ONNX model computes what the PyTorch model computes, on real images."""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import StepError
+from zoo.onnx.exporting import OUTPUT
+from zoo.onnx.session import Session
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The largest difference over all images and outputs.
+
+    ``relative`` is ``absolute`` over the largest magnitude of PyTorch's outputs.
+    """
+
+    absolute: float
+    relative: float
+    images: int
+    same_top1: int  # images whose largest output is the same one
+
+
+def compare(model: nn.Module, exported: onnx.ModelProto, images: Tensor, *, batch: int = 1) -> Parity:
+    """Compare outputs (N, K) for images (N, C, H, W), PyTorch one image at a time, ONNX ``batch`` at a time."""
+    with torch.inference_mode():
+        expected = torch.cat([model(image[None]) for image in images])
+    return difference(expected, Session(exported).run_each(images, batch))
+
+
+def difference(expected: Tensor, found: Tensor) -> Parity:
+    """The difference between two outputs (N, K) of the same images; NaN on either side makes it NaN."""
+    absolute = float((found - expected).abs().max())
+    relative = absolute / max(float(expected.abs().max()), torch.finfo(expected.dtype).tiny)
+    same_top1 = int((expected.argmax(1) == found.argmax(1)).sum())
+    return Parity(absolute, relative, len(expected), same_top1)
+
+
+def require(parity: Parity, model: nn.Module, exported: onnx.ModelProto, images: Tensor, tolerance: float) -> None:
+    """Raises StepError, naming the first module that differs, where the difference is not within ``tolerance``."""
+    if parity.relative <= tolerance:  # false for NaN
+        return
+    where = first_difference(model, exported, images[:1], tolerance)
+    raise StepError(
+        f"the ONNX model differs from PyTorch by {parity.absolute:.3g}, {parity.relative:.3g} of the largest output, "
+        f"over {parity.images} images; export.tolerance is {tolerance:g}"
+        + (f"; the first module that differs is '{where}'" if where else "")
+    )
+
+
+def first_difference(model: nn.Module, exported: onnx.ModelProto, image: Tensor, tolerance: float) -> str | None:
+    """The first module, in the order they finish, whose output differs from ONNX; none where none can be named.
+
+    A module's output is taken to be that of the last ONNX node that carries its path. A convolution whose BatchNorm
+    the exporter folded into it has no node of its own and is passed over.
+    """
+    names = _last_outputs(exported)
+    wide = onnx.ModelProto()
+    wide.CopyFrom(exported)
+    for name in sorted(set(names.values()) - {OUTPUT}):
+        wide.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    session = Session(wide)
+    values = dict(zip([o.name for o in wide.graph.output], session.run_all(image.numpy()), strict=True))
+    finished: list[tuple[str, Tensor]] = []
+
+    def note(name: str) -> Any:
+        return lambda _module, _inputs, output: finished.append((name, output)) if torch.is_tensor(output) else None
+
+    hooks = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name in names]
+    try:
+        with torch.inference_mode():
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, expected in finished:
+        found = torch.from_numpy(values[names[name]])
+        if found.shape != expected.shape:
+            continue  # the last node of that path is not what the module returns
+        parity = difference(expected.reshape(1, -1), found.reshape(1, -1))
+        if not parity.relative <= tolerance:  # true for NaN
+            return name
+    return None
+
+
+def _last_outputs(exported: onnx.ModelProto) -> Mapping[str, str]:
+    """For each module's path, the ONNX value that the last of its nodes makes."""
+    last: dict[str, str] = {}
+    for node in exported.graph.node:
+        scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "[]")
+        for scope in ast.literal_eval(scopes)[:-1]:  # the last one is the operator's own name
+            last[scope] = node.output[0]
+    return last

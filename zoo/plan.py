@@ -1,0 +1,170 @@
+"""The pipeline as one table: its steps, their order, what they read and which settings they see."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from zoo.config import Config, Dataset, ProfileTask, Schedule, Target
+from zoo.errors import UnknownName, did_you_mean
+from zoo.library import Library
+from zoo.recipe import Recipe, as_json
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One recipe in one profile: all that the steps' settings are taken from."""
+
+    name: str
+    recipe: Recipe
+    profile: str
+    library: Library
+
+    @cached_property
+    def task(self) -> ProfileTask:
+        """Which data and schedules the model's task uses."""
+        return self.library.profiles[self.profile].tasks[self.recipe.task]
+
+    @property
+    def dataset(self) -> Dataset:
+        """What the model is trained and measured on."""
+        return self.library.datasets[self.task.dataset]
+
+    @property
+    def target(self) -> Target:
+        """The device the model is for."""
+        return self.library.targets[self.recipe.target]
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The profile's fine-tuning schedule with the recipe's changes."""
+        changes = self.recipe.train
+        schedule = self.library.schedules[changes.schedule or self.task.train]
+        if changes.epochs is not None:
+            schedule = schedule.model_copy(update={"epochs": changes.epochs})
+        if changes.lr is not None:
+            optimizer = schedule.optimizer.model_copy(update={"lr": changes.lr})
+            schedule = schedule.model_copy(update={"optimizer": optimizer})
+        return schedule
+
+    @property
+    def baseline_schedule(self) -> Schedule | None:
+        """What the source model is trained with; None where it comes with published weights."""
+        return self.library.schedules[self.task.baseline] if self.task.baseline else None
+
+    @property
+    def used(self) -> tuple[tuple[str, str], ...]:
+        """Which of the modules that are found by name this model uses."""
+        return (("zoo.sources", self.recipe.source.library), ("zoo.tasks", self.recipe.task))
+
+
+def model(library: Library, name: str, profile: str) -> Model:
+    """A recipe in a profile."""
+    return Model(name, library.recipes[name], profile, library)
+
+
+def without_words(part: Config) -> Settings:
+    """The settings of a config without what is only for people, so that rewording it runs nothing again."""
+    words = {"description": "", "licence": "", "homepage": None, "source": ""}
+    fields = type(part).model_fields
+    return as_json(part) | {name: empty for name, empty in words.items() if name in fields}
+
+
+def data_settings(name: str, dataset: Dataset) -> Settings:
+    """Of the data step, which is a dataset's and not a model's."""
+    return {"dataset": without_words(dataset), "name": name}
+
+
+def _baseline(model: Model) -> Settings:
+    schedule = model.baseline_schedule
+    return {
+        "source": as_json(model.recipe.source),
+        "task": model.recipe.task,
+        "dataset": without_words(model.dataset),
+        "dataset_name": model.task.dataset,
+        "weights": model.library.profiles[model.profile].weights,
+        "input_size": model.task.input_size,
+        "schedule": without_words(schedule) if schedule else None,
+    }
+
+
+def _surgery(model: Model) -> Settings:
+    schedule = model.schedule
+    return {"surgery": as_json(model.recipe.surgery), "batch_size": schedule.batch_size, "seed": schedule.seed}
+
+
+def _check(model: Model) -> Settings:
+    return {
+        "surgery": as_json(model.recipe.surgery),
+        "target": without_words(model.target),
+        "target_name": model.recipe.target,
+    }
+
+
+def _train(model: Model) -> Settings:
+    return {"schedule": without_words(model.schedule), "teacher": model.recipe.train.teacher}
+
+
+def _export(model: Model) -> Settings:
+    export = model.recipe.export
+    return {
+        "export": as_json(export),
+        "opset": export.opset or model.target.opset,
+        "target_name": model.recipe.target,
+    }
+
+
+def _release(model: Model) -> Settings:
+    return {
+        "name": model.name,
+        "description": model.recipe.description,
+        "recipe": as_json(model.recipe),
+        "dataset_name": model.task.dataset,
+        "dataset_licence": model.dataset.licence,
+        "target_name": model.recipe.target,
+        "profile": model.profile,
+    }
+
+
+def _index(_: Model) -> Settings:
+    return {}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage: what must be done before it, what it reads, what it is told."""
+
+    after: tuple[str, ...]
+    reads: tuple[str, ...]  # upstream steps whose outputs enter its key
+    settings: Callable[[Model], Settings]
+
+
+STEPS: Mapping[str, Step] = {
+    "baseline": Step(after=("data",), reads=("data",), settings=_baseline),
+    "surgery": Step(after=("baseline",), reads=("data", "baseline"), settings=_surgery),
+    "check": Step(after=("surgery",), reads=("data", "baseline", "surgery"), settings=_check),
+    # A model that fails its check is not worth training, but what the check says does not change the training.
+    "train": Step(after=("check",), reads=("data", "baseline", "surgery"), settings=_train),
+    "export": Step(after=("train",), reads=("data", "baseline", "surgery", "train"), settings=_export),
+    "release": Step(
+        after=("export",), reads=("data", "baseline", "surgery", "check", "train", "export"), settings=_release
+    ),
+    "index": Step(after=("release",), reads=("release",), settings=_index),
+}
+
+TIMEOUT_MINUTES = 240  # where a profile says nothing
+
+
+def timeout_minutes(library: Library, profile: str, step: str) -> int:
+    """How long a step may take before it counts as hanging."""
+    limits = library.profiles[profile].timeout_minutes
+    return limits.get(step, limits.get("default", TIMEOUT_MINUTES))
+
+
+def check_profile(library: Library, name: str) -> None:
+    """Raises UnknownName for a profile that does not exist."""
+    if name not in library.profiles:
+        cure = did_you_mean(name, library.profiles)
+        raise UnknownName(f"profile={name}: there is no configs/profiles/{name}.yaml; {cure}")

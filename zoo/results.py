@@ -1,0 +1,75 @@
+"""The before/after table of a zoo."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from zoo import index, release
+from zoo.manifest import Evaluation, Manifest, Timing
+
+HEADER = (
+    "model",
+    "accuracy: source",
+    "after surgery",
+    "fine-tuned",
+    "MACs (M)",
+    "parameters (M)",
+    "latency (ms)",
+    "speed-up",
+)
+STAND_IN = "It is a stand-in that the build generates, not ImageNet: no figure compares with published ones."
+
+
+def latest(zoo_folder: Path) -> list[Manifest]:
+    """The newest version of every release in the index; raises as ``zoo.index.read`` and ``zoo.release.read`` do."""
+    releases = index.read(zoo_folder)
+    return [release.read(zoo_folder, name, max(versions))[0] for name, versions in sorted(releases.items())]
+
+
+def cells(manifest: Manifest) -> tuple[str, ...]:
+    """One row of the table."""
+    accuracy, costs, latency = manifest.accuracy, manifest.costs, manifest.latency
+    return (
+        manifest.name if manifest.lite else f"{manifest.name} (not lite)",
+        _percent(accuracy.source, accuracy.headline) + _epochs(accuracy.source),
+        _percent(accuracy.after_surgery, accuracy.headline),
+        _percent(accuracy.lite, accuracy.headline) + _epochs(accuracy.lite),
+        f"{costs.source.macs / 1e6:.1f} -> {costs.lite.macs / 1e6:.1f}",
+        f"{costs.source.parameters / 1e6:.2f} -> {costs.lite.parameters / 1e6:.2f}",
+        f"{_timing(latency.source)} -> {_timing(latency.lite)}",
+        f"{latency.speed_up:.2f}x",
+    )
+
+
+def _percent(evaluation: Evaluation, metric: str) -> str:
+    return f"{evaluation.metrics[metric] * 100:.1f} %"
+
+
+def _epochs(evaluation: Evaluation) -> str:
+    return f" ({evaluation.epochs} ep.)" if evaluation.epochs else ""
+
+
+def _timing(timing: Timing) -> str:
+    return f"{timing.median_ms:.2f} ({timing.first_quartile_ms:.2f}-{timing.third_quartile_ms:.2f})"
+
+
+def footnote(manifests: Sequence[Manifest]) -> str:
+    """What the figures were measured on and with, one line per different answer."""
+    lines = []
+    for manifest in manifests:
+        measured, latency = manifest.accuracy.lite, manifest.latency
+        lines.append(
+            f"Accuracy: {manifest.accuracy.headline} on {measured.dataset}, {measured.images} validation images "
+            f"(digest {measured.dataset_digest[:12]}), profile {manifest.provenance.profile}."
+            + (f" {STAND_IN}" if manifest.accuracy.stand_in else "")
+        )
+        lines.append(
+            f"Latency: median (quartiles) per image, {latency.runtime}, {latency.threads} thread(s), "
+            f"{latency.machine}; MACs are FLOPs / 2."
+        )
+    return "\n".join(dict.fromkeys(lines))
+
+
+def markdown(rows: Iterable[Sequence[str]]) -> str:
+    """The table as Markdown."""
+    lines = [HEADER, ("---",) + ("---:",) * (len(HEADER) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,96 @@
+"""Baseline: the source model with its published weights, or trained here where the profile has none; its accuracy."""
+
+import shutil
+
+import torch
+
+from zoo import imagefolder, sources, tasks
+from zoo.atomic import write_json, write_text
+from zoo.config import Dataset, Preprocessing, Schedule
+from zoo.errors import DatasetError, StepError
+from zoo.imagefolder import DatasetSummary
+from zoo.job import Job, Result
+from zoo.origin import Origin
+from zoo.rebuild import save_weights, source_model
+from zoo.recipe import Source
+
+
+def run(job: Job) -> Result:
+    """Writes source.safetensors, source.json, metrics.json and curve.jsonl (empty where nothing was trained).
+
+    Raises DatasetError where the published weights know another number of classes than the dataset has.
+    """
+    data = job.upstream["data"]
+    published = job.settings["weights"] == "published"
+    describe = _published_origin if published else _scratch_origin
+    origin = describe(job, Source.model_validate(job.settings["source"]), imagefolder.read_summary(data))
+    schedule = None if published else Schedule.model_validate(job.settings["schedule"])
+    torch.manual_seed(0 if schedule is None else schedule.seed)
+    model = source_model(origin)
+    task = tasks.find(origin.task)
+    if schedule is None:
+        assert origin.weights is not None
+        model.load_state_dict(sources.find(origin.library).published(origin.model, origin.weights))
+        write_text(job.folder / "curve.jsonl", "")
+        training = {"epochs": 0, "seconds": 0.0, "trained_on": f"published weights {origin.weights}, not trained here"}
+    else:
+        trained = task.fit(model, data, origin.preprocessing, schedule, name=job.model, folder=job.folder, key=job.key)
+        description = f"{job.settings['dataset_name']}, from scratch"
+        training = {"epochs": trained.epochs, "seconds": trained.seconds, "trained_on": description}
+    save_weights(model, job.folder / "source.safetensors")
+    write_json(job.folder / "source.json", origin.model_dump(mode="json"))
+    metrics = task.evaluate(model.eval(), data, origin.preprocessing) | training
+    write_json(job.folder / "metrics.json", metrics)
+    shutil.rmtree(job.folder / "partial", ignore_errors=True)  # what the training would have resumed from
+    names = ("source.safetensors", "source.json", "metrics.json", "curve.jsonl")
+    return Result(tuple(job.folder / name for name in names), {"top1": metrics["top1"], "epochs": training["epochs"]})
+
+
+def _published_origin(job: Job, source: Source, data: DatasetSummary) -> Origin:
+    if source.weights is None:
+        raise StepError(
+            f"{job.model}: profile {job.profile} uses published weights and the recipe names none; "
+            "add source.weights to the recipe"
+        )
+    library = sources.find(source.library)
+    labels = library.labels(source.model, source.weights)
+    if len(labels) != data.num_classes:
+        raise DatasetError(
+            f"{data.name}: {data.num_classes} classes, but weights {source.weights} of {source.library}/{source.model} "
+            f"know {len(labels)}; use the dataset they were trained on, or a profile that trains from scratch"
+        )
+    preprocessing = library.preprocessing(source.model, source.weights)
+    if size := job.settings["input_size"]:
+        preprocessing = preprocessing.model_copy(
+            update={"size": size, "resize": round(preprocessing.resize * size / preprocessing.size)}
+        )
+    return _origin(job, source, source.weights, labels, preprocessing)
+
+
+def _scratch_origin(job: Job, source: Source, data: DatasetSummary) -> Origin:
+    size = job.settings["input_size"]
+    if size is None or job.settings["schedule"] is None:
+        raise StepError(
+            f"{job.model}: training from scratch needs an input size and a schedule; give input_size and baseline "
+            f"under tasks in configs/profiles/{job.profile}.yaml"
+        )
+    dataset = Dataset.model_validate(job.settings["dataset"])
+    preprocessing = Preprocessing(resize=size, size=size, mean=dataset.mean, std=dataset.std)
+    return _origin(job, source, None, data.labels, preprocessing)
+
+
+def _origin(
+    job: Job, source: Source, weights: str | None, labels: tuple[str, ...], preprocessing: Preprocessing
+) -> Origin:
+    library = sources.find(source.library)
+    return Origin(
+        library=source.library,
+        library_version=library.version(),
+        model=source.model,
+        weights=weights,
+        task=job.settings["task"],
+        num_classes=len(labels),
+        labels=labels,
+        preprocessing=preprocessing,
+        licences=library.licences(source.model, weights),
+    )

@@ -1,0 +1,136 @@
+"""Export: source and lite model as ONNX, proved equal to PyTorch on validation images, counted and timed.
+
+Leaves model.onnx, source.onnx and export.json.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from torch import Tensor, nn
+
+import surgery
+from zoo import atomic, tasks
+from zoo.cost import cost
+from zoo.errors import DatasetError
+from zoo.job import Job, Result
+from zoo.onnx import exporting, latency, metadata, parity, simplifying
+from zoo.onnx.session import Session
+from zoo.origin import Origin
+from zoo.rebuild import lite_model, load_weights, source_model
+from zoo.recipe import Export
+
+PARITY_IMAGES = 32
+DYNAMIC_BATCH = 4  # what parity runs an ONNX model of dynamic batch with
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One model as ONNX and what was found about it."""
+
+    file: Path
+    model: onnx.ModelProto
+    facts: dict[str, Any]
+
+
+def run(job: Job) -> Result:
+    """Export both models; raises StepError where one cannot be exported or differs from PyTorch."""
+    settings = Export.model_validate(job.settings["export"])
+    origin = Origin.model_validate_json((job.upstream["baseline"] / "source.json").read_bytes())
+    plan = surgery.Plan.from_json(json.loads((job.upstream["surgery"] / "plan.json").read_bytes()))
+    images = validation_images(job.upstream["data"], origin)
+
+    def exported(name: str, model: nn.Module, weights: Path, file: Path) -> Exported:
+        load_weights(model, weights)
+        about = metadata.describe(
+            name, origin, fingerprint=surgery.fingerprint(model), weights_sha256=_sha256(weights.read_bytes())
+        )
+        return export_model(model.eval(), images, settings, int(job.settings["opset"]), about, file)
+
+    source = exported(
+        origin.model,
+        source_model(origin),
+        job.upstream["baseline"] / "source.safetensors",
+        job.folder / "source.onnx",
+    )
+    lite = exported(
+        job.model, lite_model(origin, plan), job.upstream["train"] / "model.safetensors", job.folder / "model.onnx"
+    )
+    timed = latency.measure(
+        Session(source.model, job.threads), Session(lite.model, job.threads), images[:1], threads=job.threads
+    )
+    report = job.folder / "export.json"
+    atomic.write_json(
+        report,
+        {
+            "opset": job.settings["opset"],
+            "dynamic_batch": settings.dynamic_batch,
+            "tolerance": settings.tolerance,
+            "source": source.facts,
+            "lite": lite.facts,
+            "latency": asdict(timed),
+        },
+    )
+    return Result(
+        outputs=(lite.file, source.file, report),
+        summary={
+            "difference": lite.facts["parity"]["relative"],
+            "macs": lite.facts["cost"]["macs"],
+            "speed_up": timed.speed_up,
+        },
+    )
+
+
+def validation_images(data_folder: Path, origin: Origin) -> Tensor:
+    """The first validation images as the model takes them, (N, 3, H, W).
+
+    Raises DatasetError where there are none.
+    """
+    batches = tasks.find(origin.task).validation_batches(data_folder, origin.preprocessing, PARITY_IMAGES)
+    first = next(iter(batches), None)
+    if first is None or len(first[0]) == 0:
+        raise DatasetError(f"{data_folder}: no validation images to compare ONNX with; check the dataset's val/ folder")
+    images: Tensor = first[0]
+    return images[:PARITY_IMAGES].contiguous()
+
+
+def export_model(
+    model: nn.Module, images: Tensor, settings: Export, opset: int, about: dict[str, Any], file: Path
+) -> Exported:
+    """Export, simplify, compare and write one model."""
+    exported = exporting.export(model, images[:1], opset=opset, dynamic_batch=settings.dynamic_batch)
+    batch = DYNAMIC_BATCH if settings.dynamic_batch else 1
+    parity.require(parity.compare(model, exported, images, batch=batch), model, exported, images, settings.tolerance)
+    if settings.simplify:
+        slim = simplifying.simplify(exported, images)
+    else:
+        slim = simplifying.Simplified(exported, False, "export.simplify is false")
+    final = parity.compare(model, slim.model, images, batch=batch)
+    parity.require(final, model, slim.model, images, settings.tolerance)
+    metadata.write(slim.model, about)
+    exporting.check(slim.model)
+    content = slim.model.SerializeToString(deterministic=True)
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_bytes(content)
+    atomic.replace_file(temporary, file)
+    return Exported(
+        file,
+        slim.model,
+        {
+            "sha256": _sha256(content),
+            "fingerprint": about["plan_fingerprint"],
+            "weights_sha256": about["weights_sha256"],
+            "nodes": len(slim.model.graph.node),
+            "parity": asdict(final),
+            "simplified": slim.simplified,
+            "simplification": slim.reason,
+            "cost": asdict(cost(model, images[:1])),
+        },
+    )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

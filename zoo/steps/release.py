@@ -1,0 +1,124 @@
+"""Release: weights, plan, ONNX, card and everything known about them, as a new immutable version in the zoo.
+
+Leaves release.json, a copy of the published one.
+"""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import surgery
+from zoo import atomic
+from zoo.card import card
+from zoo.errors import StepError
+from zoo.job import Job, Result
+from zoo.manifest import FILES, FORMAT, Manifest, content_digest
+from zoo.origin import Origin
+from zoo.provenance import provenance
+from zoo.publishing import publish
+from zoo.release import MANIFEST, file_sha256
+
+HEADLINE = {"classification": "top1"}
+EVALUATION = ("images", "dataset", "dataset_digest", "trained_on", "epochs", "seconds")
+SOURCES = {"weights": ("train", "model.safetensors"), "onnx": ("export", "model.onnx")}
+
+
+def run(job: Job) -> Result:
+    """Publish; where the latest release has the same content nothing is published and that release is named."""
+    origin = Origin.model_validate_json((job.upstream["baseline"] / "source.json").read_bytes())
+    plan = surgery.Plan.from_json(_json(job.upstream["surgery"] / "plan.json"))
+    if not plan.edits and job.model.endswith("_lite"):
+        raise StepError(
+            f"{job.model}: surgery edited nothing, so the release must not be called lite; "
+            "rename the recipe without `_lite`, or give it rules that apply"
+        )
+    plan_file = job.folder / FILES["plan"]
+    atomic.write_json(plan_file, {"origin": origin.model_dump(mode="json"), "surgery": plan.to_json()})
+    sources = {"plan": plan_file, **{kind: job.upstream[step] / file for kind, (step, file) in SOURCES.items()}}
+    fields = manifest_fields(job, origin, plan)
+    fields["files"] = {kind: _file(FILES[kind], source) for kind, source in sources.items()}
+    fields["content_sha256"] = content_digest(fields)
+
+    def finish(version: int) -> tuple[Manifest, str]:
+        # The card's digest is part of the manifest, and the card is written from the manifest without it.
+        draft = Manifest.model_validate_json(json.dumps({**fields, "version": version}))
+        text = card(draft)
+        card_file = job.folder / FILES["card"]
+        atomic.write_text(card_file, text)
+        files = {**fields["files"], "card": _file(FILES["card"], card_file)}
+        return Manifest.model_validate_json(json.dumps({**fields, "version": version, "files": files})), text
+
+    published = publish(job.shared / "zoo", job.model, fields["content_sha256"], sources=sources, finish=finish)
+    if published.note:
+        print(published.note)
+    copy = job.folder / MANIFEST
+    temporary = copy.with_name(f".{MANIFEST}.tmp")
+    shutil.copyfile(published.folder / MANIFEST, temporary)
+    atomic.replace_file(temporary, copy)
+    for intermediate in (plan_file, job.folder / FILES["card"]):
+        intermediate.unlink(missing_ok=True)
+    return Result(
+        outputs=(copy,),
+        summary={"version": published.manifest.version, "new": published.is_new, "lite": published.manifest.lite},
+    )
+
+
+def manifest_fields(job: Job, origin: Origin, plan: surgery.Plan) -> dict[str, Any]:
+    """release.json's fields but for the files, the version and the content's digest."""
+    report = _json(job.upstream["surgery"] / "report.json")
+    exported = _json(job.upstream["export"] / "export.json")
+    source, lite = exported["source"], exported["lite"]
+    stages = {"source": "baseline", "after_surgery": "surgery", "lite": "train"}
+    return {
+        "format": FORMAT,
+        "name": job.model,
+        "lite": bool(plan.edits),
+        "description": job.settings.get("description") or "",
+        "target": job.settings["target_name"],
+        "origin": origin.model_dump(mode="json"),
+        "fingerprint": lite["fingerprint"],
+        "accuracy": {
+            "headline": HEADLINE[origin.task],
+            "stand_in": _json(job.upstream["data"] / "dataset.json")["root"] == ".",  # generated in the step's folder
+            **{stage: evaluation(_json(job.upstream[step] / "metrics.json")) for stage, step in stages.items()},
+        },
+        "costs": {"source": source["cost"], "lite": lite["cost"]},
+        "latency": exported["latency"],
+        "onnx": {
+            **{key: exported[key] for key in ("opset", "dynamic_batch", "tolerance")},
+            **{key: lite[key] for key in ("simplified", "simplification", "parity")},
+        },
+        "surgery": {
+            "edits": dict(Counter(edit.rule for edit in plan.edits)),
+            "promises": {edit.rule: str(edit.promise) for edit in plan.edits},
+            "refusals": [{key: refusal[key] for key in ("rule", "site", "reason")} for refusal in report["refusals"]],
+        },
+        "licences": {**origin.licences.model_dump(), "data": job.settings["dataset_licence"]},
+        "provenance": provenance(job.model, job.settings["profile"]).model_dump(mode="json"),
+    }
+
+
+def evaluation(metrics: dict[str, Any]) -> dict[str, Any]:
+    """A step's metrics.json as an Evaluation: every number that is not about the data or the training is a metric."""
+    numbers = {
+        key: value
+        for key, value in metrics.items()
+        if key not in EVALUATION and isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    return {
+        "trained_on": metrics.get("trained_on") or "",
+        "epochs": metrics.get("epochs") or 0,
+        "seconds": metrics.get("seconds"),
+        "metrics": numbers,
+        **{key: metrics[key] for key in ("images", "dataset", "dataset_digest")},
+    }
+
+
+def _file(name: str, source: Path) -> dict[str, Any]:
+    return {"path": name, "sha256": file_sha256(source), "size": source.stat().st_size}
+
+
+def _json(file: Path) -> Any:
+    return json.loads(file.read_bytes())

@@ -1,0 +1,182 @@
+"""Image classification: one class per image, an ImageFolder on disk, top-1 and top-5 accuracy."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import surgery
+from zoo import imagefolder
+from zoo.config import Distillation, Preprocessing, Schedule
+from zoo.preprocess import normalised
+from zoo.training.images import ImageSet, batches, training_loader
+
+if TYPE_CHECKING:
+    from zoo.training.runner import Trained
+
+AUXILIARY_WEIGHT = 0.4  # of an auxiliary classifier's loss (Szegedy et al. 2016)
+STATISTICS_BATCHES = 32  # of training images, that BatchNorm's statistics are measured on
+
+
+def calibration_batches(
+    data: Path, preprocessing: Preprocessing, batch_size: int, count: int, seed: int
+) -> Iterator[Tensor]:
+    """At most ``count`` model inputs (batch_size, 3, size, size): training images drawn by seed, not augmented."""
+    images = _images(data, "train", preprocessing)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randperm(len(images), generator=generator)[: batch_size * count].tolist()
+    for pixels, _ in batches(images, batch_size, drawn):
+        yield normalised(pixels, preprocessing)
+
+
+def validation_batches(
+    data: Path, preprocessing: Preprocessing, batch_size: int = 64
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every validation image once, in order: model inputs (N, 3, size, size), classes (N,)."""
+    yield from _inputs(_images(data, "val", preprocessing), preprocessing, batch_size)
+
+
+def evaluate(model: nn.Module, data: Path, preprocessing: Preprocessing) -> dict[str, Any]:
+    """Accuracy on the validation images, with the number of images and the digest of the data it was measured on.
+
+    ``top1`` and ``top5`` are fractions; there is no ``top5`` with five classes or fewer.
+    """
+    summary = imagefolder.read_summary(data)
+    right1, right5, count = _right(model, _images(data, "val", preprocessing), preprocessing)
+    metrics: dict[str, Any] = {
+        "top1": right1 / count,
+        "images": count,
+        "dataset": summary.name,
+        "dataset_digest": summary.digest,
+    }
+    return metrics | ({"top5": right5 / count} if summary.num_classes > 5 else {})
+
+
+def fit(
+    model: nn.Module,
+    data: Path,
+    preprocessing: Preprocessing,
+    schedule: Schedule,
+    *,
+    name: str,
+    folder: Path,
+    key: str,
+    teacher: nn.Module | None = None,
+) -> "Trained":
+    """Train ``model`` in place as the schedule says, the teacher's logits beside the labels where there is one.
+
+    BatchNorm's statistics are then measured anew, as they are before each evaluation on the way: running averages lag
+    behind the weights of a short training, most of all with torchvision's momentum of 0.01 for MobileNetV3. The
+    arguments from ``name`` on, and the errors, are those of zoo.training.runner.train.
+    """
+    from zoo.training.runner import train  # mmengine and TensorBoard take seconds to import, and only this needs them
+
+    training = _images(data, "train", preprocessing, schedule)
+    validation = _images(data, "val", preprocessing)
+    objective = ClassificationLoss(
+        preprocessing, schedule.label_smoothing, schedule.distillation, None if teacher is None else _frozen(teacher)
+    )
+
+    def measure_statistics(student: nn.Module) -> None:
+        inputs = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
+        device = next(student.parameters()).device
+        surgery.reestimate_batchnorm(student, (batch.to(device) for batch in inputs))
+
+    def top1(student: nn.Module) -> float:
+        measured = copy.deepcopy(student)
+        measure_statistics(measured)
+        right, _, count = _right(measured, validation, preprocessing)
+        return right / count
+
+    loader = training_loader(training, schedule.batch_size, schedule.workers)
+    trained = train(model, objective, loader, top1, schedule, name=name, folder=folder, key=key)
+    measure_statistics(model)
+    return trained
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationLoss:
+    """Cross-entropy with label smoothing and, with a teacher, the distance to its softened answer.
+
+    (1 - w) CE + w T^2 KL(teacher || student), both softmaxes at temperature T (Hinton et al. 2015, section 2).
+    """
+
+    preprocessing: Preprocessing
+    label_smoothing: float
+    distillation: Distillation | None = None
+    teacher: nn.Module | None = None
+
+    def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        inputs = normalised(batch[0], self.preprocessing)
+        logits, auxiliary = _outputs(model(inputs))
+        loss = self._against_labels(logits, batch[1])
+        for each in auxiliary:
+            loss = loss + AUXILIARY_WEIGHT * self._against_labels(each, batch[1])
+        if self.teacher is None or self.distillation is None:
+            return loss
+        with torch.no_grad():
+            answer, _ = _outputs(self.teacher(inputs))
+        weight, temperature = self.distillation.weight, self.distillation.temperature
+        return (1 - weight) * loss + weight * temperature**2 * F.kl_div(
+            F.log_softmax(logits / temperature, 1),
+            F.log_softmax(answer / temperature, 1),
+            reduction="batchmean",
+            log_target=True,
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ClassificationLoss":
+        return self  # it never changes: the moving average need not copy the teacher
+
+    def _against_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+
+def _images(data: Path, split: str, preprocessing: Preprocessing, schedule: Schedule | None = None) -> ImageSet:
+    images = imagefolder.images(data, imagefolder.read_summary(data), split)
+    if schedule is None:
+        return ImageSet(images, preprocessing)
+    return ImageSet(images, preprocessing, schedule.augmentation, schedule.seed)
+
+
+def _inputs(images: ImageSet, preprocessing: Preprocessing, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for pixels, labels in batches(images, batch_size):
+        yield normalised(pixels, preprocessing), labels
+
+
+def _right(model: nn.Module, images: ImageSet, preprocessing: Preprocessing) -> tuple[int, int, int]:
+    """Of how many images the class is the first answer, is among the first five, and how many there are.
+
+    The model answers in eval mode, on the device where its weights are, and keeps its mode.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    right1 = right5 = count = 0
+    with torch.inference_mode():
+        for inputs, labels in _inputs(images, preprocessing, batch_size=64):
+            logits, _ = _outputs(model(inputs.to(device)))
+            hits = logits.topk(min(5, logits.shape[1])).indices.cpu() == labels[:, None]
+            right1 += int(hits[:, 0].sum())
+            right5 += int(hits.any(1).sum())
+            count += len(labels)
+    model.train(was_training)
+    return right1, right5, count
+
+
+def _frozen(teacher: nn.Module) -> nn.Module:
+    from zoo.training.learner import accelerator
+
+    return teacher.to(memory_format=torch.channels_last).to(accelerator()).eval().requires_grad_(False)
+
+
+def _outputs(output: Any) -> tuple[Tensor, list[Tensor]]:
+    """The logits, and those of auxiliary classifiers where the model returns a tuple in training."""
+    if isinstance(output, Tensor):
+        return output, []
+    logits, *auxiliary = output
+    return logits, [each for each in auxiliary if each is not None]

@@ -1,0 +1,129 @@
+"""What happens beside the optimisation: learning rate, divergence, evaluation, curve and checkpoints."""
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import EMAHook, Hook
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from zoo import progress
+from zoo.atomic import write_text
+from zoo.config import Schedule
+from zoo.errors import TrainingDiverged
+from zoo.training import checkpoints
+from zoo.training.optimizer import learning_rate
+
+Evaluate = Callable[[nn.Module], float]  # a model in eval mode -> its accuracy, 0-1
+
+
+@dataclass
+class Pace(Hook):  # type: ignore[misc]  # mmengine has no types
+    """Sets the learning rate of each iteration, and stops where the loss is not finite."""
+
+    schedule: Schedule
+    losses: list[float] = field(default_factory=list)  # of the running epoch
+
+    def before_train_epoch(self, runner: Any) -> None:
+        # Dropout draws from the global generator: seeding each epoch makes a resumed run the same as an unbroken one.
+        torch.manual_seed(random.Random(f"{self.schedule.seed}/{runner.epoch}").getrandbits(63))
+        self.losses.clear()
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        rate = learning_rate(self.schedule, runner.iter, len(runner.train_dataloader))
+        for group in runner.optim_wrapper.param_groups:
+            group["lr"] = rate
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, torch.Tensor] | None = None
+    ) -> None:
+        assert outputs is not None
+        loss = outputs["loss"].item()
+        if not math.isfinite(loss):
+            rate = runner.optim_wrapper.param_groups[0]["lr"]
+            raise TrainingDiverged(
+                f"epoch {runner.epoch + 1}, iteration {batch_idx + 1}: the loss is {loss} at learning rate {rate:.3g}; "
+                "lower the schedule's optimizer.lr (a recipe can: train.lr) or lengthen its warmup_epochs"
+            )
+        self.losses.append(loss)
+
+
+@dataclass
+class EpochEnd(Hook):  # type: ignore[misc]
+    """Evaluates after each epoch, writes the curve, reports, and saves what resuming needs."""
+
+    name: str  # the model's, for people
+    evaluate: Evaluate
+    folder: Path  # curve.jsonl and tensorboard/
+    partial: Path  # checkpoints
+    pace: Pace
+    average: EMAHook | None
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    priority = "VERY_LOW"
+
+    def before_train(self, runner: Any) -> None:
+        if (state := checkpoints.newest(self.partial)) is not None:
+            runner.model.load_state_dict(state["learner"])
+            runner.optim_wrapper.load_state_dict(state["optimizer"])
+            if self.average is not None:
+                self.average.ema_model.load_state_dict(state["average"])
+            self.curve = state["curve"]
+            runner.train_loop._epoch = len(self.curve)
+            runner.train_loop._iter = len(self.curve) * len(runner.train_dataloader)
+            self._write_curve()
+        self.writer = SummaryWriter(str(self.folder / "tensorboard"))
+        for row in self.curve:
+            self._plot(row)
+        self.started = time.monotonic()
+        self.before = self.curve[-1]["seconds"] if self.curve else 0.0
+
+    def after_train_epoch(self, runner: Any) -> None:
+        row = {
+            "epoch": runner.epoch + 1,
+            "loss": sum(self.pace.losses) / len(self.pace.losses),
+            "lr": runner.optim_wrapper.param_groups[0]["lr"],
+            "top1": self.evaluate(self.averaged(runner)),
+            "seconds": round(self.before + time.monotonic() - self.started, 3),
+        }
+        self.curve.append(row)
+        self._write_curve()
+        self._plot(row)
+        self._save(runner)
+        progress.report(
+            f"{self.name}: epoch {row['epoch']}/{runner.max_epochs}, loss {row['loss']:.3f}, top-1 {row['top1']:.1%}",
+            row["epoch"] / runner.max_epochs,
+        )
+
+    def after_train(self, runner: Any) -> None:
+        self.writer.close()
+
+    def averaged(self, runner: Any) -> nn.Module:
+        """The model that is evaluated and kept: the moving average where there is one."""
+        learner = runner.model if self.average is None else self.average.ema_model.module
+        student: nn.Module = learner.student
+        return student
+
+    def _write_curve(self) -> None:
+        write_text(self.folder / "curve.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in self.curve))
+
+    def _plot(self, row: Mapping[str, float]) -> None:
+        for figure in ("loss", "lr", "top1"):
+            self.writer.add_scalar(figure, row[figure], int(row["epoch"]))
+        self.writer.flush()
+
+    def _save(self, runner: Any) -> None:
+        state = {
+            "learner": runner.model.state_dict(),
+            "optimizer": runner.optim_wrapper.state_dict(),
+            "average": None if self.average is None else self.average.ema_model.state_dict(),
+            "curve": self.curve,
+        }
+        checkpoints.save(self.partial, runner.epoch + 1, state)

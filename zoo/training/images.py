@@ -1,0 +1,155 @@
+"""Labelled images on disk as batches of uint8 pixels, in a reproducible order and with reproducible augmentation.
+
+What is random depends on the seed, the epoch and the image's index alone: it is the same after a resume, in whichever
+process an image is decoded, and for whatever else has drawn random numbers.
+"""
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from zoo.config import Preprocessing
+from zoo.errors import DatasetError
+from zoo.imagefolder import Images
+from zoo.preprocess import cropped, to_pixels, to_rgb
+from zoo.training.augmentation import crop_flip, shift
+
+CACHE_BYTES = 512 * 2**20  # a set whose decoded pixels take no more is decoded once and kept
+
+Draw = tuple[int, int]  # epoch, index
+Batch = tuple[Tensor, Tensor]  # uint8 (N, 3, size, size) in channels_last, int64 (N,)
+
+
+class ImageSet(Dataset[tuple[Tensor, int]]):
+    """Images of one split, as pixels (3, size, size) of uint8 and a class."""
+
+    metainfo: dict[str, str] = {}  # noqa: RUF012 (the runner asks every dataset for it and never writes)
+
+    def __init__(
+        self,
+        images: Images,
+        preprocessing: Preprocessing,
+        augmentation: Literal["none", "shift", "crop_flip"] = "none",
+        seed: int = 0,
+    ) -> None:
+        self.images = images
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation
+        self.seed = seed
+        fits = len(images.files) * 3 * preprocessing.size**2 <= CACHE_BYTES
+        self.kept: dict[int, Tensor] | None = {} if fits and augmentation != "crop_flip" else None
+
+    def __len__(self) -> int:
+        return len(self.images.files)
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+        """Raises DatasetError naming the file where it is not an image."""
+        epoch, index = draw
+        rng = random.Random(f"{self.seed}/{epoch}/{index}")
+        if self.augmentation == "crop_flip":
+            pixels = to_pixels(crop_flip(decoded(self.images.files[index]), self.preprocessing, rng))
+        else:
+            pixels = self._prepared(index)
+            if self.augmentation == "shift":
+                pixels = shift(pixels, rng)
+        return pixels, self.images.classes[index]
+
+    def _prepared(self, index: int) -> Tensor:
+        if self.kept is not None and index in self.kept:
+            return self.kept[index]
+        pixels = to_pixels(cropped(decoded(self.images.files[index]), self.preprocessing))
+        if self.kept is not None:
+            self.kept[index] = pixels
+        return pixels
+
+
+class Shuffled(Sampler[Draw]):
+    """Every index once, in an order that depends on the seed and on the epoch that the runner sets."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = list(range(self.length))
+        random.Random(f"{self.seed}/{self.epoch}").shuffle(order)
+        return iter([(self.epoch, index) for index in order])
+
+
+def training_loader(images: ImageSet, batch_size: int, workers: int) -> "DataLoader[tuple[Tensor, int]]":
+    """Batches of one epoch. The last one is left out where it is not full: BatchNorm needs more than a few images."""
+    return _loader(
+        images,
+        Shuffled(len(images), images.seed),
+        batch_size,
+        workers=0 if images.kept is not None else workers,
+        drop_last=len(images) > batch_size,
+    )
+
+
+def batches(images: ImageSet, batch_size: int, indices: Sequence[int] | None = None) -> Iterator[Batch]:
+    """The images in order, or those of ``indices``; a set too large to keep is read by one process for each thread.
+
+    Raises DatasetError naming a file that is not an image.
+    """
+    draws = [(0, index) for index in (range(len(images)) if indices is None else indices)]
+    workers = 0 if images.kept is not None or len(draws) <= batch_size else torch.get_num_threads()
+    with one_line_errors():
+        yield from _loader(images, draws, batch_size, workers=workers, drop_last=False)
+
+
+def decoded(file: Path) -> Image.Image:
+    """The image in a file, as RGB; raises DatasetError naming the file where there is none or it is damaged."""
+    try:
+        with Image.open(file) as image:
+            image.load()
+            return to_rgb(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's decoders raise
+        fact = " ".join(str(error).replace(f"'{file}'", "the file").split())
+        raise DatasetError(f"{file}: not an image that can be decoded: {fact}; replace or remove it") from error
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """A DatasetError of a data-loading process arrives with its traceback as text: its last line is the error."""
+    try:
+        yield
+    except DatasetError as error:
+        lines = str(error).strip().splitlines()
+        if len(lines) == 1:
+            raise
+        raise DatasetError(lines[-1].removeprefix("zoo.errors.DatasetError: ")) from None
+
+
+def _loader(
+    images: ImageSet, draws: "Sampler[Draw] | Sequence[Draw]", batch_size: int, *, workers: int, drop_last: bool
+) -> "DataLoader[tuple[Tensor, int]]":
+    return DataLoader(
+        images,
+        batch_size=batch_size,
+        sampler=draws,
+        num_workers=workers,
+        collate_fn=_collated,
+        drop_last=drop_last,
+        multiprocessing_context="fork" if workers else None,  # not forkserver: it would pickle the set to each process
+        persistent_workers=False,
+    )
+
+
+def _collated(samples: list[tuple[Tensor, int]]) -> Batch:
+    pixels = torch.stack([pixels for pixels, _ in samples]).contiguous(memory_format=torch.channels_last)
+    return pixels, torch.tensor([label for _, label in samples])
