@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from zoo import pipeline
+from zoo.building import pipeline
 
 _pipeline = pipeline.load(Path(__file__).parent)
 DOIT_CONFIG = _pipeline.doit_config

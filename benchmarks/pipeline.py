@@ -21,8 +21,9 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from zoo import index, library, records
-from zoo.build import Build, steps
+from zoo import index, records
+from zoo.building.build import Build, steps
+from zoo.reading import library
 from zoo.records import Output, Record
 
 REPOSITORY = Path(__file__).parents[1]

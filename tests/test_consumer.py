@@ -15,7 +15,7 @@ from small_build import NAME, ORIGIN, SIZE, SmallBuild, write_metrics
 
 import surgery
 import zoo
-from zoo import atomic, index, release
+from zoo import atomic, index
 from zoo.errors import (
     IntegrityError,
     MissingIndex,
@@ -24,6 +24,7 @@ from zoo.errors import (
     WeightsMismatch,
 )
 from zoo.rebuild import lite_model, load_weights, save_weights
+from zoo.releases import release
 
 
 def rewrite(build: SmallBuild, kind: str, content: bytes, *, fingerprint: str | None = None) -> None:

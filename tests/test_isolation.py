@@ -3,8 +3,9 @@
 import pytest
 from conftest import Checkout, wait_for_the_end_of
 
-from zoo import library, records
-from zoo.build import Build
+from zoo import records
+from zoo.building.build import Build
+from zoo.reading import library
 
 
 @pytest.fixture

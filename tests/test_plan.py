@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from conftest import Checkout
 
-from zoo import code_version, cores, library, plan
+from zoo import plan
+from zoo.building import code_version, cores
 from zoo.errors import UnknownName
 from zoo.plan import STEPS
+from zoo.reading import library
 
 NAME = "mobilenet_v2_lite"
 
@@ -156,7 +158,7 @@ def test_only_libraries_that_are_reached_count(version: Callable[[], code_versio
 
 
 def test_the_real_steps_are_found() -> None:
-    tree = code_version.Tree((Path(code_version.__file__).parents[1],))
+    tree = code_version.Tree((Path(code_version.__file__).parents[2],))
     used = (("zoo.sources", "torchvision"), ("zoo.tasks", "classification"), ("zoo.datasets", "digit_scenes"))
     libraries = {step: set(tree.version(f"zoo.steps.{step}", used).libraries) for step in ("data", *STEPS)}
     assert "scikit-learn" in libraries["data"]

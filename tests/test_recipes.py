@@ -21,8 +21,8 @@ from small_checkout import (
     write,
 )
 
-from zoo import library, registry, schema, strict_yaml
 from zoo.errors import InvalidInput
+from zoo.reading import library, registry, schema, strict_yaml
 from zoo.sources import torchvision
 
 ROOT = Path(__file__).parent.parent
@@ -68,7 +68,7 @@ def test_the_projects_own_files_load() -> None:
 
 def test_loading_imports_no_framework() -> None:
     code = (
-        "import sys, pathlib; from zoo import library; library.load(pathlib.Path('.')); "
+        "import sys, pathlib; from zoo.reading import library; library.load(pathlib.Path('.')); "
         "sys.exit(', '.join({'torch', 'torchvision', 'numpy', 'mmengine', 'onnx'} & set(sys.modules)) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
@@ -469,7 +469,7 @@ def test_rule_names_are_those_of_the_surgery_library() -> None:
 
 def test_schemas_are_current() -> None:
     written = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / schema.FOLDER).iterdir()}
-    assert written == schema.schemas(), "run `python -m zoo.schema`"
+    assert written == schema.schemas(), "run `python -m zoo.reading.schema`"
 
 
 def test_each_file_names_its_schema() -> None:

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_checkout import TEXTS, write
 
-from zoo import library
 from zoo.errors import InvalidInput
+from zoo.reading import library
 
 
 @pytest.fixture(scope="module")

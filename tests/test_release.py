@@ -12,8 +12,9 @@ import pytest
 from small_build import NAME, SmallBuild, write_metrics
 
 import surgery
-from zoo import atomic, index, provenance, publishing, release
+from zoo import atomic, index
 from zoo.errors import IntegrityError, MissingIndex, StepError, UnsupportedFormat
+from zoo.releases import provenance, publishing, release
 
 ENTRY = index.Entry(
     name="a_lite",

@@ -10,6 +10,6 @@ Where the zoo is: the argument ``index``, else $ZOO_INDEX, else artifacts/demo/z
 go wrong is in ``zoo.errors``.
 """
 
-from zoo.consumer import Release, get, list_models, load
+from zoo.releases.consumer import Release, get, list_models, load
 
 __all__ = ["Release", "get", "list_models", "load"]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo import consumer
 from zoo import index as table
 from zoo.errors import IntegrityError, ZooError
+from zoo.releases import consumer
 
 if TYPE_CHECKING:
     from zoo.index import Entry
-    from zoo.manifest import Manifest
+    from zoo.releases.manifest import Manifest
 
 DAMAGED = 1
 BAD_INPUT = 2
@@ -84,7 +84,7 @@ def show(name: str, version: int | None, index: str | None, json_: bool) -> None
 @where
 def verify(name: str | None, index: str | None) -> None:
     """Compare every byte of every release, or of NAME's, with its digests; exit 1 on damage."""
-    from zoo.verification import verify as check
+    from zoo.releases.verification import verify as check
 
     found = list(check(consumer.location(index), name))
     damaged = [(label, damage) for label, damage in found if damage]
@@ -101,7 +101,7 @@ def verify(name: str | None, index: str | None) -> None:
 @where
 def results(profile: str, markdown: bool, index: str | None) -> None:
     """Print accuracy, MACs, parameters and latency of every model, before and after."""
-    from zoo import results as shown
+    from zoo.releases import results as shown
 
     manifests = shown.latest(consumer.location(index or Path("artifacts") / profile / "zoo"))
     rows = [shown.cells(manifest) for manifest in manifests]
@@ -125,7 +125,7 @@ def _listed(entry: "Entry") -> tuple[str, ...]:
 
 
 def _facts(manifest: "Manifest", folder: Path) -> list[tuple[str, str]]:
-    from zoo.results import HEADER, cells
+    from zoo.releases.results import HEADER, cells
 
     origin, size = manifest.origin, manifest.origin.preprocessing.size
     edits = ", ".join(f"{rule} {count}" for rule, count in sorted(manifest.surgery.edits.items()))
@@ -155,6 +155,6 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             table_.add_row(*row)
         Console().print(table_)
     else:
-        from zoo.columns import aligned
+        from zoo.releases.columns import aligned
 
         click.echo(aligned(header, rows))

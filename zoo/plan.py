@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.config import Config, Dataset, ProfileTask, Schedule, Target
 from zoo.errors import UnknownName, did_you_mean
-from zoo.library import Library
+from zoo.reading.library import Library
 from zoo.recipe import Recipe, as_json
 
 Settings = dict[str, Any]

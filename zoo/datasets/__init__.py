@@ -7,8 +7,8 @@ dataset's layout; its keyword arguments are what a config's ``parameters`` may s
 from importlib import import_module
 from types import ModuleType
 
-from zoo import registry
 from zoo.errors import UnknownName, did_you_mean
+from zoo.reading import registry
 
 
 def find(name: str) -> ModuleType:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
-from zoo import registry
 from zoo.config import Preprocessing
 from zoo.errors import UnknownName, did_you_mean
 from zoo.origin import Licences
+from zoo.reading import registry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -43,7 +43,8 @@ def run(job: Job) -> Result:
     write_json(job.folder / "metrics.json", metrics)
     shutil.rmtree(job.folder / "partial", ignore_errors=True)  # what the training would have resumed from
     names = ("source.safetensors", "source.json", "metrics.json", "curve.jsonl")
-    return Result(tuple(job.folder / name for name in names), {"top1": metrics["top1"], "epochs": training["epochs"]})
+    summary = {task.METRIC: metrics[task.METRIC], "epochs": training["epochs"]}
+    return Result(tuple(job.folder / name for name in names), summary)
 
 
 def _published_origin(job: Job, source: Source, data: DatasetSummary) -> Origin:

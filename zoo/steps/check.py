@@ -25,7 +25,7 @@ def run(job: Job) -> Result:
     lite = lite_model(origin, plan)
     load_weights(lite, operated / "initial.safetensors")
     task = tasks.find(origin.task)
-    images, _ = next(iter(task.validation_batches(job.upstream["data"], origin.preprocessing, batch_size=4)))
+    images = task.validation_sample(job.upstream["data"], origin.preprocessing, 4)
     same_output = all(edit.promise == surgery.Promise.SAME_OUTPUT for edit in plan.edits)
     operators = surgery.operators(lite, (images[:1],))
     target = Target.model_validate(job.settings["target"])

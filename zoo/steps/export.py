@@ -4,7 +4,6 @@ Leaves model.onnx, source.onnx and export.json.
 """
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ from torch import Tensor, nn
 import surgery
 from zoo import atomic, tasks
 from zoo.cost import cost
-from zoo.errors import DatasetError
 from zoo.job import Job, Result
 from zoo.onnx import exporting, latency, metadata, parity, simplifying
 from zoo.onnx.session import Session
 from zoo.origin import Origin
-from zoo.rebuild import lite_model, load_weights, source_model
+from zoo.rebuild import lite_model, load_weights, read_plan, source_model
 from zoo.recipe import Export
 
 PARITY_IMAGES = 32
@@ -40,8 +38,8 @@ def run(job: Job) -> Result:
     """Export both models; raises StepError where one cannot be exported or differs from PyTorch."""
     settings = Export.model_validate(job.settings["export"])
     origin = Origin.model_validate_json((job.upstream["baseline"] / "source.json").read_bytes())
-    plan = surgery.Plan.from_json(json.loads((job.upstream["surgery"] / "plan.json").read_bytes()))
-    images = validation_images(job.upstream["data"], origin)
+    plan = read_plan(job.upstream["surgery"] / "plan.json")
+    images = tasks.find(origin.task).validation_sample(job.upstream["data"], origin.preprocessing, PARITY_IMAGES)
 
     def exported(name: str, model: nn.Module, weights: Path, file: Path) -> Exported:
         load_weights(model, weights)
@@ -82,19 +80,6 @@ def run(job: Job) -> Result:
             "speed_up": timed.speed_up,
         },
     )
-
-
-def validation_images(data_folder: Path, origin: Origin) -> Tensor:
-    """The first validation images as the model takes them, (N, 3, H, W).
-
-    Raises DatasetError where there are none.
-    """
-    batches = tasks.find(origin.task).validation_batches(data_folder, origin.preprocessing, PARITY_IMAGES)
-    first = next(iter(batches), None)
-    if first is None or len(first[0]) == 0:
-        raise DatasetError(f"{data_folder}: no validation images to compare ONNX with; check the dataset's val/ folder")
-    images: Tensor = first[0]
-    return images[:PARITY_IMAGES].contiguous()
 
 
 def export_model(

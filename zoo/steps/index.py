@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from zoo import atomic, index, release
+from zoo import atomic, index
 from zoo.errors import StepError, ZooError
 from zoo.job import Job, Result
+from zoo.releases import release
 
 
 def run(job: Job) -> Result:

@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import surgery
-from zoo import atomic
-from zoo.card import card
+from zoo import atomic, tasks
 from zoo.errors import StepError
 from zoo.job import Job, Result
-from zoo.manifest import FILES, FORMAT, Manifest, content_digest
 from zoo.origin import Origin
-from zoo.provenance import provenance
-from zoo.publishing import publish
-from zoo.release import MANIFEST, file_sha256
+from zoo.releases.card import card
+from zoo.releases.manifest import FILES, FORMAT, Manifest, content_digest
+from zoo.releases.provenance import provenance
+from zoo.releases.publishing import publish
+from zoo.releases.release import MANIFEST, file_sha256
 
-HEADLINE = {"classification": "top1"}
 EVALUATION = ("images", "dataset", "dataset_digest", "trained_on", "epochs", "seconds")
 SOURCES = {"weights": ("train", "model.safetensors"), "onnx": ("export", "model.onnx")}
 
@@ -80,7 +79,7 @@ def manifest_fields(job: Job, origin: Origin, plan: surgery.Plan) -> dict[str, A
         "origin": origin.model_dump(mode="json"),
         "fingerprint": lite["fingerprint"],
         "accuracy": {
-            "headline": HEADLINE[origin.task],
+            "headline": tasks.find(origin.task).METRIC,
             "stand_in": _json(job.upstream["data"] / "dataset.json")["root"] == ".",  # generated in the step's folder
             **{stage: evaluation(_json(job.upstream[step] / "metrics.json")) for stage, step in stages.items()},
         },

@@ -1,7 +1,5 @@
 """Surgery: pick and apply rules, start what they replaced from measured values, evaluate before any training."""
 
-import torch
-
 import surgery
 from zoo import tasks
 from zoo.atomic import write_json
@@ -43,7 +41,7 @@ def run(job: Job) -> Result:
     metrics = task.evaluate(lite.eval(), job.upstream["data"], origin.preprocessing)
     write_json(job.folder / "metrics.json", metrics)
     names = ("plan.json", "report.json", "initial.safetensors", "metrics.json")
-    summary = {"edits": len(report.edits), "refusals": len(report.refusals), "top1": metrics["top1"]}
+    summary = {"edits": len(report.edits), "refusals": len(report.refusals), task.METRIC: metrics[task.METRIC]}
     return Result(tuple(job.folder / name for name in names), summary)
 
 

@@ -7,13 +7,12 @@ from typing import Any
 
 from torch import nn
 
-import surgery
 from zoo import tasks
 from zoo.atomic import write_json, write_text
 from zoo.config import Schedule
 from zoo.job import Job, Result
 from zoo.origin import Origin
-from zoo.rebuild import lite_model, load_weights, save_weights, source_model
+from zoo.rebuild import lite_model, load_weights, read_plan, save_weights, source_model
 
 
 def run(job: Job) -> Result:
@@ -23,7 +22,7 @@ def run(job: Job) -> Result:
     """
     data, before = job.upstream["data"], job.upstream["baseline"]
     origin = Origin.model_validate_json((before / "source.json").read_text("utf-8"))
-    plan = surgery.Plan.from_json(json.loads((job.upstream["surgery"] / "plan.json").read_text("utf-8")))
+    plan = read_plan(job.upstream["surgery"] / "plan.json")
     model = lite_model(origin, plan)
     load_weights(model, job.upstream["surgery"] / "initial.safetensors")
     if plan.edits:
@@ -32,12 +31,15 @@ def run(job: Job) -> Result:
         write_text(job.folder / "curve.jsonl", "")
         training = {"epochs": 0, "seconds": 0.0, "trained_on": "nothing to win back: the source's weights"}
     save_weights(model, job.folder / "model.safetensors")
-    metrics = tasks.find(origin.task).evaluate(model.eval(), data, origin.preprocessing) | training
+    task = tasks.find(origin.task)
+    metric: str = task.METRIC
+    source = json.loads((before / "metrics.json").read_text("utf-8"))
+    metrics = task.evaluate(model.eval(), data, origin.preprocessing) | training
     write_json(job.folder / "metrics.json", metrics)
     shutil.rmtree(job.folder / "partial", ignore_errors=True)  # what the training would have resumed from
     return Result(
         tuple(job.folder / name for name in ("model.safetensors", "metrics.json", "curve.jsonl")),
-        {"top1": metrics["top1"], "source_top1": _top1(before), "epochs": training["epochs"]},
+        {metric: metrics[metric], f"{metric}_source": source[metric], "epochs": training["epochs"]},
     )
 
 
@@ -64,8 +66,3 @@ def _teacher(folder: Path, origin: Origin) -> nn.Module:
     model = source_model(origin)
     load_weights(model, folder / "source.safetensors")
     return model
-
-
-def _top1(folder: Path) -> float:
-    top1: float = json.loads((folder / "metrics.json").read_text("utf-8"))["top1"]
-    return top1

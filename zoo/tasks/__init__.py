@@ -3,8 +3,8 @@
 from importlib import import_module
 from types import ModuleType
 
-from zoo import registry
 from zoo.errors import UnknownName, did_you_mean
+from zoo.reading import registry
 
 
 def find(name: str) -> ModuleType:

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 import surgery
 from zoo import imagefolder
 from zoo.config import Distillation, Preprocessing, Schedule
+from zoo.errors import DatasetError
 from zoo.preprocess import normalised
 from zoo.training.images import ImageSet, batches, training_loader
 
 if TYPE_CHECKING:
     from zoo.training.runner import Trained
 
+METRIC = "top1"  # the figure that a release is known by
 AUXILIARY_WEIGHT = 0.4  # of an auxiliary classifier's loss (Szegedy et al. 2016)
 STATISTICS_BATCHES = 32  # of training images, that BatchNorm's statistics are measured on
 
@@ -39,6 +41,19 @@ def validation_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Every validation image once, in order: model inputs (N, 3, size, size), classes (N,)."""
     yield from _inputs(_images(data, "val", preprocessing), preprocessing, batch_size)
+
+
+def validation_sample(data: Path, preprocessing: Preprocessing, count: int) -> Tensor:
+    """At most ``count`` model inputs (N, 3, size, size), evenly spaced over the validation images and so over classes.
+
+    Raises DatasetError where there is none.
+    """
+    images = _images(data, "val", preprocessing)
+    if not len(images):
+        raise DatasetError(f"{data}: no validation images; check the dataset's val/ folder")
+    spaced = torch.linspace(0, len(images) - 1, min(count, len(images))).round().int().tolist()
+    pixels, _ = next(iter(batches(images, len(spaced), spaced)))
+    return normalised(pixels, preprocessing).contiguous()
 
 
 def evaluate(model: nn.Module, data: Path, preprocessing: Preprocessing) -> dict[str, Any]:

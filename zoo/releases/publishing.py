@@ -10,8 +10,8 @@ from pathlib import Path
 from zoo import atomic
 from zoo.errors import IntegrityError, UnsupportedFormat
 from zoo.index import locked, release_folder
-from zoo.manifest import FILES, Manifest
-from zoo.release import MANIFEST, checked_file, published, read
+from zoo.releases.manifest import FILES, Manifest
+from zoo.releases.release import MANIFEST, checked_file, published, read
 
 PARTIAL = ".partial-"
 READ_ONLY = 0o444

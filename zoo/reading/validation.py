@@ -7,8 +7,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from zoo.document import Document, Location, shown
 from zoo.errors import InvalidInput, Problem, did_you_mean
+from zoo.reading.document import Document, Location, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 

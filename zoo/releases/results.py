@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from zoo import index, release
-from zoo.manifest import Evaluation, Manifest, Timing
+from zoo import index
+from zoo.releases import release
+from zoo.releases.manifest import Evaluation, Manifest, Timing
 
 HEADER = (
     "model",
@@ -20,7 +21,7 @@ STAND_IN = "It is a stand-in that the build generates, not ImageNet: no figure c
 
 
 def latest(zoo_folder: Path) -> list[Manifest]:
-    """The newest version of every release in the index; raises as ``zoo.index.read`` and ``zoo.release.read`` do."""
+    """The newest version of every release in the index; raises as ``index.read`` and ``release.read`` do."""
     releases = index.read(zoo_folder)
     return [release.read(zoo_folder, name, max(versions))[0] for name, versions in sorted(releases.items())]
 

@@ -6,9 +6,10 @@ Works on documents rather than on validated models, so that a file with a wrong 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from zoo import registry, sources
-from zoo.document import Document, Location, shown
+from zoo import sources
 from zoo.errors import MissingLibrary, Problem, UnknownName, did_you_mean
+from zoo.reading import registry
+from zoo.reading.document import Document, Location, shown
 from zoo.sources import Entry
 
 Documents = Mapping[str, Mapping[str, Document]]  # kind -> name -> document

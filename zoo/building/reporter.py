@@ -8,7 +8,7 @@ from typing import Any
 from doit.exceptions import BaseFail, UnmetDependency
 from doit.task import Task
 
-from zoo.build import Build
+from zoo.building.build import Build
 from zoo.records import NEVER_BUILT
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from zoo import index, release
+from zoo import index
 from zoo.errors import UnknownName, ZooError, did_you_mean
+from zoo.releases import release
 
 
 def verify(zoo_folder: Path, name: str | None = None) -> Iterator[tuple[str, str | None]]:

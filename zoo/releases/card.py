@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from zoo.manifest import Evaluation, Manifest
-from zoo.results import STAND_IN, cells, markdown
+from zoo.releases.manifest import Evaluation, Manifest
+from zoo.releases.results import STAND_IN, cells, markdown
 
 
 def card(manifest: Manifest) -> str:

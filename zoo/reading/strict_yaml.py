@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from zoo import plain_values
-from zoo.document import Document, Location, dotted, shown, shown_path
 from zoo.errors import InvalidInput, Problem
+from zoo.reading import plain_values
+from zoo.reading.document import Document, Location, dotted, shown, shown_path
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 20

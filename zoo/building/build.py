@@ -6,15 +6,17 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from zoo import code_version, cores, index, plan, records
-from zoo.isolation import LIBRARIES, Isolation
+from zoo import index, plan, records
+from zoo.building import code_version, cores
+from zoo.building.isolation import LIBRARIES, Isolation
+from zoo.building.screen import Screen, screen
 from zoo.job import Job
-from zoo.library import Library
+from zoo.reading.library import Library
 from zoo.records import Inputs, NoRecord, Record
-from zoo.screen import Screen, screen
 
 DATA = "data"
 NOT_INDEXED = "the index does not hold the release"
+NOT_PUBLISHED = "a published file is missing or truncated"
 MISSING = "missing"  # stands for the outputs of a step that has no record
 
 
@@ -43,7 +45,7 @@ class Build:
         self.why: dict[tuple[str, str], str | None] = {}  # why a step has to run, where that was asked
         self._records: dict[tuple[str, str], Record] = {}
         self._models = cache(lambda name: plan.model(library, name, profile))
-        code = Path(__file__).parents[1]
+        code = Path(__file__).parents[2]
         self._tree = code_version.Tree(
             tuple(dict.fromkeys((code, library.root))), frozenset({"zoo", "surgery", package.partition(".")[0]})
         )
@@ -92,7 +94,7 @@ class Build:
                 self.log(step, name),
                 timeout,
                 lambda text, fraction: self.screen.progress(title, text, fraction),
-                force=self.why.get((step, name)) in (None, NOT_INDEXED),  # its record is current
+                force=self.why.get((step, name)) in (None, NOT_INDEXED, NOT_PUBLISHED),  # its record is current
             )
         finally:
             self.screen.finished(title)
@@ -158,7 +160,13 @@ class Build:
         reason = records.why_record_stale(folder, record, self.inputs(step, name))
         if reason is None and step == "index" and not self._is_indexed(folder):
             return NOT_INDEXED
+        if reason is None and step == "release" and not self._is_published(name, record):
+            return NOT_PUBLISHED
         return reason
+
+    def _is_published(self, name: str, record: Record) -> bool:
+        version = record.summary.get("version")
+        return not isinstance(version, int) or index.is_whole(self.shared / "zoo", name, version)
 
     def _is_indexed(self, folder: str) -> bool:
         entry = json.loads(Path(folder, "entry.json").read_bytes())

@@ -14,7 +14,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from threading import Lock
 
-from zoo import step_process
+from zoo.building import step_process
 from zoo.job import Job
 from zoo.records import Inputs
 
@@ -79,7 +79,7 @@ class Isolation:
         for variable in THREAD_VARIABLES:
             os.environ[variable] = str(self._threads)
         # __main__ is what every child would otherwise import again.
-        self._context.set_forkserver_preload(["__main__", *self._preload, "zoo.step_process"])
+        self._context.set_forkserver_preload(["__main__", *self._preload, "zoo.building.step_process"])
 
     def _follow(self, process: ForkServerProcess, receiver: Connection, timeout: float, report: Report) -> str | None:
         deadline: float | None = None

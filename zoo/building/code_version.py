@@ -17,7 +17,7 @@ from pathlib import Path
 # it is words and files around the work. Without this, rewording an error would train every model again.
 NEUTRAL = frozenset(
     f"zoo.{name}"
-    for name in ("atomic", "config", "errors", "job", "origin", "progress", "recipe", "records", "registry")
+    for name in ("atomic", "config", "errors", "job", "origin", "progress", "recipe", "records", "reading.registry")
 )
 
 # Import name -> distributions whose versions can change a result.

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from zoo.errors import IntegrityError, UnsupportedFormat
 from zoo.index import release_folder
-from zoo.manifest import FORMAT, File, Manifest
+from zoo.releases.manifest import FORMAT, File, Manifest
 
 MANIFEST = "release.json"
 

@@ -4,14 +4,14 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from zoo.manifest import Provenance
+from zoo.releases.manifest import Provenance
 
 LIBRARIES = ("lite-zoo", "torch", "torchvision", "mmengine", "onnx", "onnxscript", "onnxruntime", "onnxslim", "numpy")
 
 
 def provenance(name: str, profile: str) -> Provenance:
     """The state of this installation, and the commands that build the release again."""
-    commit, dirty = _checkout(Path(__file__).resolve().parents[1])
+    commit, dirty = _checkout(Path(__file__).resolve().parents[2])
     return Provenance(
         profile=profile,
         libraries={library: version for library in LIBRARIES if (version := _version(library))},

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from zoo import references, strict_yaml
 from zoo.config import NAME_LENGTH, NAME_PATTERN, Config, Dataset, Profile, Schedule, Target
-from zoo.document import Document, shown, shown_path
 from zoo.errors import InvalidInput, Problem, did_you_mean
+from zoo.reading import references, strict_yaml
+from zoo.reading.document import Document, shown, shown_path
+from zoo.reading.validation import NAME_CURE, validate
 from zoo.recipe import Recipe
-from zoo.validation import NAME_CURE, validate
 
 MODELS: Mapping[str, type[Config]] = {
     "recipes": Recipe,

@@ -8,12 +8,12 @@ from typing import Any
 from doit.doit_cmd import get_var
 from doit.exceptions import TaskFailed
 
-from zoo import library
-from zoo.build import Build
-from zoo.command import STEPS_AT_ONCE
+from zoo.building.build import Build
+from zoo.building.command import STEPS_AT_ONCE
+from zoo.building.isolation import LIBRARIES
+from zoo.building.reporter import Reporter
 from zoo.errors import ZooError
-from zoo.isolation import LIBRARIES
-from zoo.reporter import Reporter
+from zoo.reading import library
 
 LAST = "index"  # the step that makes a model's build complete
 

@@ -13,8 +13,8 @@ from zoo.errors import IntegrityError, UnknownName, WeightsMismatch, did_you_mea
 if TYPE_CHECKING:
     from torch import nn
 
-    from zoo.manifest import Manifest
     from zoo.preprocess import Transform
+    from zoo.releases.manifest import Manifest
 
 VARIABLE = "ZOO_INDEX"
 DEFAULT = Path("artifacts/demo/zoo")
@@ -37,7 +37,7 @@ class Release:
 
         Raises UnknownName for another kind and IntegrityError where the file is missing or changed.
         """
-        from zoo.release import checked_file
+        from zoo.releases.release import checked_file
 
         files = self.manifest.files
         if kind not in files:
@@ -110,7 +110,7 @@ def get(name: str, version: int | None = None, *, index: Location | None = None)
     Raises UnknownName for a name or version that the index does not have, IntegrityError where release.json is not
     the one that the index lists, and what ``list_models`` raises.
     """
-    from zoo import release
+    from zoo.releases import release
 
     zoo_folder = location(index)
     releases = table.read(zoo_folder)

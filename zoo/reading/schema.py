@@ -1,9 +1,9 @@
-"""JSON Schemas of recipes and configs, for editors: ``python -m zoo.schema`` writes them to configs/schemas/."""
+"""JSON Schemas of recipes and configs, for editors: ``python -m zoo.reading.schema`` writes configs/schemas/."""
 
 import json
 from pathlib import Path
 
-from zoo.library import MODELS
+from zoo.reading.library import MODELS
 
 FOLDER = Path("configs/schemas")
 

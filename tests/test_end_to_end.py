@@ -1,0 +1,126 @@
+"""The real steps, nothing mocked, through doit: two models on tiny data, from recipe to a loaded release."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import zoo
+from zoo.origin import Origin
+from zoo.tasks import classification
+
+REPOSITORY = Path(__file__).parents[1]
+LITE, PLAIN = "mobilenet_v3_small_lite", "resnet50"
+
+pytestmark = pytest.mark.slow
+
+
+def change(file: Path, **values: str) -> None:
+    """Set ``key: value`` wherever a key stands in a YAML file."""
+    text = file.read_text()
+    for key, value in values.items():
+        text, count = re.subn(rf"(?m)^(\s*){key}: \S+", rf"\g<1>{key}: {value}", text)
+        assert count, (file, key)
+    file.write_text(text)
+
+
+def doit(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "doit", *arguments]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def ran(done: subprocess.CompletedProcess[str]) -> set[str]:
+    """The steps that ran, as "step:model"."""
+    found = re.findall(r"(?m)^(\S+) +(\w+) +\d[\d.]* (?:s|min)\b", done.stdout)
+    return {f"{step}:{name}" for name, step in found}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("checkout")
+    for name in ("configs", "recipes"):
+        shutil.copytree(REPOSITORY / name, root / name)
+    for name in ("dodo.py", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, root)
+    change(root / "configs/datasets/digit_scenes.yaml", train="80", val="40", size="32")
+    change(root / "configs/profiles/demo.yaml", input_size="32")
+    for schedule in ("demo_scratch", "demo_finetune"):
+        change(root / f"configs/schedules/{schedule}.yaml", epochs="1", batch_size="8", warmup_epochs="0.0")
+    done = doit(root, "-n", "2", f"build:{LITE}", f"build:{PLAIN}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = ("baseline", "surgery", "check", "train", "export", "release", "index")
+    assert ran(done) == {"data:digit_scenes", *(f"{step}:{name}" for step in steps for name in (LITE, PLAIN))}
+    return root
+
+
+def test_releases_say_what_they_are(built: Path) -> None:
+    shared = built / "artifacts/demo"
+    assert zoo.list_models(index=shared / "zoo") == [LITE, PLAIN]
+    lite = json.loads((shared / f"zoo/models/{LITE}/v1/release.json").read_text())
+    plain = json.loads((shared / f"zoo/models/{PLAIN}/v1/release.json").read_text())
+    assert lite["lite"] is True
+    assert lite["surgery"]["edits"]["squeeze_excite"] == 9
+    assert plain["lite"] is False
+    assert plain["surgery"]["edits"] == {}
+    accuracy = plain["accuracy"]
+    assert accuracy["source"]["metrics"] == accuracy["after_surgery"]["metrics"] == accuracy["lite"]["metrics"]
+    assert accuracy["lite"]["epochs"] == 0
+    assert "not lite" in (shared / f"zoo/models/{PLAIN}/v1/card.md").read_text().lower()
+
+
+@pytest.mark.parametrize("name", [LITE, PLAIN])
+def test_a_loaded_release_reproduces_its_published_accuracy(built: Path, name: str) -> None:
+    index = built / "artifacts/demo/zoo"
+    release = zoo.get(name, index=index)
+    origin = Origin.model_validate(release.manifest.origin.model_dump())
+    data = built / "artifacts/demo/data/digit_scenes"
+    measured = classification.evaluate(release.load(), data, origin.preprocessing)
+    published = release.manifest.accuracy.lite
+    assert measured["top1"] == published.metrics["top1"]
+    assert measured["dataset_digest"] == published.dataset_digest
+
+
+def test_onnx_gives_what_the_loaded_model_gives(built: Path) -> None:
+    import onnxruntime
+    from PIL import Image
+
+    release = zoo.get(LITE, index=built / "artifacts/demo/zoo")
+    model = release.load()
+    image = Image.open(next((built / "artifacts/demo/data/digit_scenes/val/3").glob("*.png")))
+    x = model.preprocess(image)[None]
+    session = onnxruntime.InferenceSession(release.file("onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        expected = model(x)
+    assert (torch.from_numpy(found) - expected).abs().max() <= 1e-4 * expected.abs().max().clamp_min(1)
+
+
+def test_only_what_an_edit_touches_runs_again(built: Path) -> None:
+    shared, arguments = built / "artifacts/demo", (f"build:{LITE}", f"build:{PLAIN}")
+    assert ran(doit(built, *arguments)) == set()
+
+    recipe = built / f"recipes/torchvision/{LITE}.yaml"
+    recipe.write_text(recipe.read_text() + "# a comment\n")
+    assert ran(doit(built, *arguments)) == set()
+
+    after_training = {f"{step}:{LITE}" for step in ("train", "export", "release", "index")}
+    recipe.write_text(recipe.read_text() + "train:\n  lr: 0.001\n")
+    done = doit(built, *arguments)
+    assert ran(done) == after_training, done.stdout
+    assert "schedule.optimizer.lr changed from 0.03 to 0.001" in done.stdout
+    assert [p.name for p in sorted((shared / f"zoo/models/{LITE}").iterdir())] == ["v1", "v2"]
+
+    published = shared / f"zoo/models/{LITE}/v2/model.onnx"
+    published.chmod(0o644)
+    published.write_bytes(published.read_bytes()[:100])
+    done = doit(built, *arguments)
+    assert ran(done) == {f"release:{LITE}", f"index:{LITE}"}, done.stdout
+    assert zoo.get(LITE, index=shared / "zoo").version == 3
+    assert ran(doit(built, *arguments)) == set()

@@ -1,0 +1,1 @@
+"""Read recipes and configs: every fault of every file at once, before anything is built. No torch."""

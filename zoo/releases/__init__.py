@@ -1,0 +1,1 @@
+"""Releases: published, immutable versions of models; writing them, checking them, loading them."""
