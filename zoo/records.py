@@ -51,6 +51,7 @@ class Record:
     summary: Mapping[str, Any]
     seconds: float
     started: str
+    peak_megabytes: int = 0  # largest resident memory of the step's own process
 
     @cached_property
     def digest(self) -> str:

@@ -39,9 +39,9 @@ class Build:
         self.shared = library.root / "artifacts" / profile
         self._root = str(self.shared)
         self.package = package
-        self.threads = cores.per_step(steps_at_once)
+        self.shares = cores.Shares(steps_at_once)
         self.screen: Screen = screen()
-        self.isolation = Isolation(package, self.threads, preload)
+        self.isolation = Isolation(package, cores.per_step(steps_at_once), preload)
         self.why: dict[tuple[str, str], str | None] = {}  # why a step has to run, where that was asked
         self._records: dict[tuple[str, str], Record] = {}
         self._models = cache(lambda name: plan.model(library, name, profile))
@@ -83,7 +83,7 @@ class Build:
             settings=inputs["settings"],
             upstream={upstream: self.folder(upstream, other) for upstream, other in self._upstream(step, name)},
             key=records.key_of(inputs),
-            threads=self.threads,
+            threads=self.shares.threads(),
         )
         title = f"{name}  {step}"
         timeout = plan.timeout_minutes(self.library, self.profile, step) * 60

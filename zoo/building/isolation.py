@@ -19,7 +19,6 @@ from zoo.job import Job
 from zoo.records import Inputs
 
 LIBRARIES = ("torch", "torchvision", "mmengine.runner", "onnxscript", "onnxruntime")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 Report = Callable[[str, float], None]  # what has been done, which fraction (0-1) of the step that is
 
@@ -76,7 +75,7 @@ class Isolation:
 
     def _prepare_server(self) -> None:
         """Takes effect with the first step. Libraries read their number of threads when the server loads them."""
-        for variable in THREAD_VARIABLES:
+        for variable in step_process.THREAD_VARIABLES:
             os.environ[variable] = str(self._threads)
         # __main__ is what every child would otherwise import again.
         self._context.set_forkserver_preload(["__main__", *self._preload, "zoo.building.step_process"])

@@ -28,6 +28,8 @@ class Reporter:
 
     def initialize(self, tasks: Mapping[str, Task], selected_tasks: Iterable[str]) -> None:
         """Called before the first task."""
+        steps = (name for name in _with_all_before(tasks, selected_tasks) if tasks[name].actions)
+        self._build.shares.expect(name.partition(":")[2] for name in steps)
 
     def get_status(self, task: Task) -> None:
         """Called before a task is asked whether it is current."""
@@ -46,11 +48,13 @@ class Reporter:
             step, name = _split(task)
             seconds, figures = self._build.summary(step, name)
             self._counts["done"] += 1
+            self._build.shares.ended(name)
             self._line(name, step, f"{duration(seconds)}  {shown(figures)}".rstrip())
 
     def skip_uptodate(self, task: Task) -> None:
         """Called for a step that is current."""
         self._counts["current"] += 1
+        self._build.shares.ended(_split(task)[1])
 
     def skip_ignore(self, task: Task) -> None:
         """Called for a step that the user told doit to ignore."""
@@ -58,6 +62,8 @@ class Reporter:
 
     def add_failure(self, task: Task, fail: BaseFail) -> None:
         """Called when a step failed, or cannot run because one before it failed."""
+        if task.actions:
+            self._build.shares.ended(_split(task)[1])
         if isinstance(fail, UnmetDependency):
             because = fail.message.split()[0]
             self._not_run[task.name] = self._not_run.get(because, because)
@@ -104,6 +110,16 @@ class Reporter:
 
     def _line(self, name: str, step: str, text: str) -> None:
         self._build.screen.line(f"{name:<{self._width}}  {step:<8}  {text}")
+
+
+def _with_all_before(tasks: Mapping[str, Task], selected: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(selected)
+    while waiting:
+        if (name := waiting.pop()) not in found:
+            found.add(name)
+            waiting += tasks[name].task_dep
+    return found
 
 
 def duration(seconds: float) -> str:

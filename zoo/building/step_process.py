@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import importlib
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -22,6 +23,7 @@ from zoo.errors import ZooError
 from zoo.job import Job
 from zoo.records import Inputs, Record
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 KEPT = "partial"  # a step's own folder for what it resumes from
 
 
@@ -69,9 +71,10 @@ def _run(job: Job, inputs: Inputs, package: str) -> None:
     result = importlib.import_module(f"{package}.{job.step}").run(job)
     seconds = round(time.monotonic() - clock, 3)
     outputs = records.describe(job.folder, result.outputs)
-    record = Record(job.step, job.model, job.key, inputs, outputs, dict(result.summary), seconds, started)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    record = Record(job.step, job.model, job.key, inputs, outputs, dict(result.summary), seconds, started, peak)
     records.write(job.folder, record)
-    print(f"{_now()} done in {seconds:.1f} s: {dict(result.summary)}")
+    print(f"{_now()} done in {seconds:.1f} s, {peak} MB at most: {dict(result.summary)}")
 
 
 def _clear(folder: Path) -> None:
@@ -113,6 +116,7 @@ def _write_to(log: Path) -> None:
 
 def _use_threads(threads: int) -> None:
     """Libraries that were loaded by the server have to be told; the others read OMP_NUM_THREADS when they load."""
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
     if cv2 := sys.modules.get("cv2"):
