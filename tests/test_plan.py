@@ -153,6 +153,26 @@ def test_what_changes_the_code(tmp_path: Path, version: Callable[[], code_versio
     assert version().code != before.code
 
 
+def test_memory_spares_reading_and_never_lies(tmp_path: Path, version: Callable[[], code_version.Version]) -> None:
+    memory = tmp_path / "code.json"
+    used = (("zoo.sources", "torchvision"),)
+
+    def remembered() -> str:
+        tree = code_version.Tree((tmp_path,), memory=memory)
+        found = tree.version("zoo.steps.train", used).code
+        tree.remember()
+        return found
+
+    first = version().code
+    assert [remembered(), remembered()] == [first, first]
+    assert len(json.loads(memory.read_text())) > 3
+    (tmp_path / "zoo/steps/train.py").write_text("from zoo import sources\nCHANGED = 1\n")
+    assert remembered() == version().code != first
+    for damage in ("", "[]", "{", '{"x": 1}', '{"x": [1, 2]}', "\0"):
+        memory.write_text(damage)
+        assert remembered() == version().code
+
+
 def test_only_libraries_that_are_reached_count(version: Callable[[], code_version.Version]) -> None:
     assert set(version().libraries) == {"mmengine", "pillow", "torch", "torchvision"}
 

@@ -47,7 +47,9 @@ class Build:
         self._models = cache(lambda name: plan.model(library, name, profile))
         code = Path(__file__).parents[2]
         self._tree = code_version.Tree(
-            tuple(dict.fromkeys((code, library.root))), frozenset({"zoo", "surgery", package.partition(".")[0]})
+            tuple(dict.fromkeys((code, library.root))),
+            frozenset({"zoo", "surgery", package.partition(".")[0]}),
+            self.shared / ".code.json",
         )
 
     @cached_property
@@ -105,6 +107,7 @@ class Build:
         """End every running step."""
         self.isolation.stop()
         self.screen.close()
+        self._tree.remember()
 
     def summary(self, step: str, name: str) -> tuple[float, Mapping[str, Any]]:
         """Seconds that the step took, and its figures."""

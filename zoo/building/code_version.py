@@ -6,12 +6,18 @@ caller names the one that is used.
 """
 
 import ast
+import contextlib
 import hashlib
+import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from zoo import atomic
 
 # What these say cannot change what a step computes: its values reach the step as settings, which are in the key, or
 # it is words and files around the work. Without this, rewording an error would train every model again.
@@ -58,8 +64,10 @@ class Tree:
 
     folders: tuple[Path, ...]
     packages: frozenset[str] = frozenset({"zoo", "surgery"})
+    memory: Path | None = None  # a file that spares reading the source again; whatever is wrong with it, it is remade
     _modules: dict[str, _Module | None] = field(default_factory=dict)
     _versions: dict[tuple[str, Used], Version] = field(default_factory=dict)
+    _seen: dict[str, list[Any]] = field(default_factory=dict)
 
     def version(self, module: str, used: Used = ()) -> Version:
         """Of a module's import closure; of each package in ``used`` that it reaches, one module is added."""
@@ -93,8 +101,33 @@ class Tree:
     def _module(self, name: str) -> _Module | None:
         if name not in self._modules:
             file = self._file(name)
-            self._modules[name] = _read(name, file) if file else None
+            self._modules[name] = self._known(name, file) if file else None
         return self._modules[name]
+
+    def _known(self, name: str, file: Path) -> _Module:
+        """What was read when the file had this size and time, else read now."""
+        status = file.stat()
+        identity = f"{sys.version_info[:2]} {file} {status.st_size} {status.st_mtime_ns}"
+        known = self._remembered.get(identity)
+        if known is None:
+            module = _read(name, file)
+            known = [module.digest, sorted(module.imports)]
+        self._seen[identity] = known
+        return _Module(known[0], frozenset(known[1]))
+
+    @cached_property
+    def _remembered(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.memory.read_bytes()) if self.memory else {}
+            return {k: v for k, v in content.items() if isinstance(v[0], str) and isinstance(v[1], list)}
+        except (OSError, ValueError, TypeError, AttributeError, LookupError):
+            return {}
+
+    def remember(self) -> None:
+        """Keep what this build read for the next one."""
+        if self.memory and self.memory.parent.is_dir() and not self._seen.keys() <= self._remembered.keys():
+            with contextlib.suppress(OSError):  # a build in a folder that cannot be written fails by itself
+                atomic.write_json(self.memory, self._seen)
 
     def _file(self, name: str) -> Path | None:
         path = name.replace(".", "/")
