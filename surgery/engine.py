@@ -125,7 +125,26 @@ def _attempt(
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if before is None or after is None:
         return trial
-    return _broken_promise(rule, edits, before, after) or trial
+    observed = any(edit.params.get("trace") == "observed" for edit in edits)
+    frozen = observed and evidence.inputs is not None and _frozen_batch(model, trial, evidence.inputs)
+    return _broken_promise(rule, edits, before, after) or frozen or trial
+
+
+def _frozen_batch(before: nn.Module, after: nn.Module, inputs: Sequence[Any]) -> str:
+    """Why the edited model is bound to the example's batch size though the model was not; else nothing.
+
+    Only a module that was traced with real inputs can be: numbers made of a shape are constants in its graph.
+    """
+    doubled = [torch.cat([x, x]) if isinstance(x, Tensor) and x.ndim else x for x in inputs]
+    try:
+        expected = _shapes(Evidence(before, doubled, None).observation().output)  # type: ignore[union-attr]
+    except Exception:  # the model itself takes no other batch
+        return ""
+    try:
+        found = _shapes(Evidence(after, doubled, None).observation().output)  # type: ignore[union-attr]
+    except Exception as error:  # whatever a frozen number leads to
+        return f"it would be bound to the example's batch size: {type(error).__name__}"
+    return "" if found == expected else "it would be bound to the example's batch size"
 
 
 def _broken_promise(rule: Rule, edits: Sequence[Edit], before: Observation, after: Observation) -> str | None:

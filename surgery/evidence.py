@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from surgery.modes import restored_modes
 from surgery.names import of_module
-from surgery.observe import ModuleRun, Observation, observe
+from surgery.observe import ModuleRun, Observation, observe, tensors
 from surgery.trace import FORWARD
 
 _OPERATORS = {"add", "sub", "mul", "div"}  # written as symbols, so any forward may have them
@@ -84,15 +84,15 @@ def _measure_gates(model: nn.Module, names: Sequence[str], batches: Iterable[Ten
     handles = []
     for name in names:
 
-        def measure(module: nn.Module, args: Any, out: Tensor, name: str = name) -> None:
-            x = args[0].flatten(2).double()
+        def measure(module: nn.Module, args: Any, kwargs: Any, out: Tensor, name: str = name) -> None:
+            x = tensors([args, kwargs])[0].flatten(2).double()
             energy = (x * x).sum(2)
             seen = (energy > 0).double()
             gate = (out.flatten(2).double() * x).sum(2) / energy.clamp_min(torch.finfo(torch.float64).tiny)
             sums[name] = sums.get(name, 0) + (gate * seen).sum(0)
             counts[name] = counts.get(name, 0) + seen.sum(0)
 
-        handles.append(model.get_submodule(name).register_forward_hook(measure))
+        handles.append(model.get_submodule(name).register_forward_hook(measure, with_kwargs=True))
     try:
         with restored_modes(model), torch.no_grad():
             model.eval()

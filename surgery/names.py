@@ -34,6 +34,14 @@ def is_inplace(function: Any, kwargs: Mapping[str, Any]) -> bool:
     return kwargs.get("inplace") is True or (name.endswith("_") and not name.endswith("__"))
 
 
+def changes_input(node: fx.Node) -> bool:
+    """Whether a graph node works inplace."""
+    if node.op == "call_module":
+        root = node.graph.owning_module
+        return root is not None and getattr(root.get_submodule(str(node.target)), "inplace", False) is True
+    return node.op in {"call_function", "call_method"} and is_inplace(node.target, node.kwargs)
+
+
 def of_module(module: nn.Module) -> str | None:
     """The operation that a module without parameters stands for, if it is a known one."""
     for kind, name in MODULE_NAMES.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from surgery.names import of_node
+from surgery.names import changes_input, of_node
 
 COMMUTATIVE = {"add", "mul"}
 # Arguments that choose a variant of the same operation and do not matter to a match.
@@ -59,6 +59,8 @@ class Pattern:
             return isinstance(found, fx.Node)
         if not isinstance(found, fx.Node) or of_node(found) != of_node(wanted):
             return False
+        if wanted is not self._root and changes_input(found):
+            return False  # what its input stands for is another value afterwards
         for arguments in _orders(found, of_node(wanted)):
             trial = dict(bound)
             if self._all_match(wanted.args, arguments, trial):

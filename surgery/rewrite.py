@@ -1,9 +1,11 @@
 """Give one module a rewritten forward and leave it its class, its methods and its children."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from torch import fx, nn
 
+from surgery.names import changes_input
 from surgery.trace import FORWARD, Traced
 
 _BASE = "_surgery_base"
@@ -29,6 +31,34 @@ def install(module: nn.Module, traced: Traced) -> None:
     module.__class__ = type(base.__name__, (base,), members)
 
 
+def put_in_place(old: fx.Node, new: fx.Node, variables: Sequence[fx.Node]) -> None:
+    """Let everybody who read ``old`` read ``new``, and erase ``old`` and what was computed for it alone.
+
+    Nothing else is erased: a call whose value nobody reads may be there for what it does.
+    """
+    if changes_input(old):
+        redirect_later_readers(old, new)
+    old.replace_all_uses_with(new)
+    _erase(old, variables)
+
+
+def _erase(node: fx.Node, variables: Sequence[fx.Node]) -> None:
+    inputs = node.all_input_nodes
+    node.graph.erase_node(node)
+    for other in inputs:
+        if not other.users and other not in variables and other.op.startswith("call_"):
+            _erase(other, variables)
+
+
+def redirect_later_readers(inplace: fx.Node, new: fx.Node) -> None:
+    """Whoever read the overwritten value after an inplace call saw its result: they read ``new`` now."""
+    source = inplace.args[0]
+    if isinstance(source, fx.Node):
+        for user in list(source.users):
+            if user not in (inplace, new) and inplace < user:
+                user.replace_input_with(source, new)
+
+
 def original_class(kind: type[nn.Module]) -> type[nn.Module]:
     """The class that the module's author wrote."""
     return cast(type[nn.Module], getattr(kind, _BASE, kind))
@@ -40,7 +70,6 @@ def rewritten_code(module: nn.Module) -> str | None:
 
 
 def _function(graph: fx.Graph) -> tuple[Any, str]:
-    graph.eliminate_dead_code()
     graph.lint()
     code = graph.python_code("self")
     names = dict(code.globals)

@@ -12,8 +12,13 @@ from surgery.names import behaves_as, dotted
 from surgery.observe import ModuleRun
 from surgery.pattern import Pattern
 from surgery.record import Edit, Refusal
-from surgery.rewrite import install
+from surgery.rewrite import install, put_in_place
 from surgery.trace import Traced, Untraceable, trace
+
+_HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+    *("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs"),
+)
 
 
 class Promise(StrEnum):
@@ -29,7 +34,8 @@ class Stage(IntEnum):
     BLOCK = 1
     FOLD = 2
     LAYER = 3
-    CLEANUP = 4  # only where something else was edited, or the rule is named
+    PART = 4  # layers that formulas of other layers are made of
+    CLEANUP = 5  # only where something else was edited, or the rule is named
 
 
 @dataclass(frozen=True)
@@ -92,12 +98,13 @@ class Rule:
         count = 0
         for pattern in self.patterns:
             for match in list(pattern.matches(graph)):
+                if match.root.graph is not graph or match.root._erased:
+                    continue  # it was a part of an earlier match
                 if match.root.op == "call_module":
                     continue  # replaced as a module
                 with graph.inserting_after(match.root):
                     new = self.emit(graph, match.variables)
-                match.root.replace_all_uses_with(new)
-                graph.erase_node(match.root)
+                put_in_place(match.root, new, match.variables)
                 count += 1
         return count
 
@@ -123,6 +130,9 @@ class Rule:
     def _propose_modules(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         for name, module in model.named_modules():
             if not self.matches(module):
+                continue
+            if not name:
+                yield Refusal(self.name, name, "the model itself is this layer; put it into a Sequential")
                 continue
             params = self.params(module, name, evidence)
             if isinstance(params, Refusal):
@@ -173,7 +183,7 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put ``new`` wherever ``old`` stands, so that a shared module stays shared; it takes over flag and hooks."""
     if new is not old:
         new.train(old.training)
-        for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+        for hooks in _HOOKS:
             getattr(new, hooks).update(getattr(old, hooks))
     for parent in list(model.modules()):
         for key, child in list(parent._modules.items()):

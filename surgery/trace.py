@@ -1,12 +1,15 @@
 """Trace one module's own forward, its children left as calls."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from surgery.modes import restored_modes
 from surgery.observe import ModuleRun
 
 # What a rewritten module runs in train and in eval mode; see surgery.rewrite.
@@ -69,25 +72,39 @@ def _decidable(value: Any) -> Any:
 class _Observed(_Scoped):
     """Carries the real values along; branches on them are decided as they were for the example inputs."""
 
-    def __init__(self, run: ModuleRun) -> None:
+    def __init__(self, module: nn.Module, run: ModuleRun) -> None:
         super().__init__()
-        self.given = list(run.args)
-        self.named: Mapping[str, Any] = run.kwargs
+        bound = _signature(module).bind(*run.args, **run.kwargs)
+        bound.apply_defaults()
+        self.given: Mapping[str, Any] = bound.arguments
+        self.running = False  # a child runs with real values, of which nothing is recorded
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _ValueProxy(node, self)
 
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        return forward(*args, **kwargs) if self.running else super().call_module(m, forward, args, kwargs)
+
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
-        proxy.__dict__["value"] = self._value(kind, target, args, kwargs)
+        outer, self.running = self.running, True
+        try:
+            proxy.__dict__["value"] = self._value(kind, target, args, kwargs)
+        finally:
+            self.running = outer
         return proxy
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments that are no tensors: the graph holds for these values and says so when it is given others."""
+        return {name: value for name, value in self.given.items() if isinstance(value, _Setting)}
 
     def _value(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
         if kind == "placeholder":
             name = target.lstrip("*")
-            if name in self.named:
-                return self.named[name]
-            return self.given.pop(0) if self.given else (args[0] if args else None)
+            return self.given[name if name in self.given else _unnumbered(name)]
         args, kwargs = _concrete(args), _concrete(kwargs)
         with torch.no_grad():
             if kind == "call_function":
@@ -110,6 +127,14 @@ class _Observed(_Scoped):
         return iter([obj[i] for i in range(len(obj.value))])
 
 
+_Setting = bool | int | float | str | None
+
+
+def _unnumbered(name: str) -> str:
+    """The parameter's name: fx appends a number to one that has a fixed value."""
+    return name.rpartition("_")[0]
+
+
 def _concrete(value: Any) -> Any:
     if isinstance(value, _ValueProxy):
         return value.value
@@ -126,38 +151,82 @@ def _concrete(value: Any) -> Any:
 def trace(module: nn.Module, run: ModuleRun | None = None, method: str | None = None) -> Traced | Untraceable:
     """Graphs of the module's own forward: symbolically, or else with the inputs it received in ``run``.
 
-    ``method`` forces one of the two, as a plan says. The module's flags and children are left as they were.
+    ``method`` forces one of the two, as a plan says. The module's flags, values and children are left as they were.
     """
     reasons = []
     if method in {None, "symbolic"}:
-        try:
-            return Traced(_graph(module, _Scoped(), True), _graph(module, _Scoped(), False), "symbolic")
-        except Exception as error:  # user code runs here: it may raise anything
-            reasons.append(_one_line(error))
+        if optional := _optional_arguments(module):
+            reasons.append(f"what it does may depend on its optional arguments {', '.join(optional)}")
+        else:
+            try:
+                return Traced(_graph(module, _Scoped(), True), _graph(module, _Scoped(), False), "symbolic")
+            except Exception as error:  # user code runs here: it may raise anything
+                reasons.append(_one_line(error))
     if method in {None, "observed"} and run is not None:
         try:
-            return Traced(_graph(module, _Observed(run), True), _graph(module, _Observed(run), False), "observed")
+            train, evaluate = (_graph(module, _Observed(module, run), training) for training in (True, False))
+            return Traced(train, evaluate, "observed")
         except Exception as error:  # user code runs here: it may raise anything
             reasons.append("with its real inputs: " + _one_line(error))
     return Untraceable("; ".join(reasons) or "it never ran on the example inputs")
 
 
-def _graph(module: nn.Module, tracer: fx.Tracer, training: bool) -> fx.Graph:
-    flag, known = module.training, set(vars(module))
-    module.training = training
-    if hasattr(type(module), FORWARD[training]):
-        tracer.traced_func_name = FORWARD[training]
-    try:
-        graph = tracer.trace(module)
-    finally:
-        module.training = flag
-    for name in set(vars(module)) - known:
-        # fx stores tensors made in forward as plain attributes; as buffers they follow the module to its device.
-        if isinstance(value := vars(module)[name], torch.Tensor):
-            delattr(module, name)
-            module.register_buffer(name, value, persistent=False)
+def _optional_arguments(module: nn.Module) -> list[str]:
+    """Those that most calls leave out: with a proxy in their place, ``is None`` would be decided wrong."""
+    parameters = _signature(module).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.default is not parameter.empty]
+
+
+def _signature(module: nn.Module) -> inspect.Signature:
+    """Of the author's forward, which a forward that surgery made may hide behind one for each mode."""
+    return inspect.signature(getattr(module, FORWARD[module.training], module.forward))
+
+
+def _graph(module: nn.Module, tracer: _Scoped, training: bool) -> fx.Graph:
+    forward = FORWARD[training] if hasattr(type(module), FORWARD[training]) else "forward"
+    tracer.traced_func_name = forward
+    with _unchanged(module), restored_modes(module):
+        module.eval()  # a child that runs with real values must not change
+        module.training = training
+        graph = tracer.trace(module, tracer.settings() if isinstance(tracer, _Observed) else None)
+    if isinstance(tracer, _Observed):
+        for node in graph.find_nodes(op="placeholder"):
+            if str(node.target).lstrip("*") not in tracer.given:
+                node.target = _unnumbered(str(node.target))
     graph.owning_module = module  # type: ignore[assignment]
     return graph
+
+
+@contextmanager
+def _unchanged(module: nn.Module) -> Iterator[None]:
+    """Tracing runs the author's forward: what it stores on the module is put back, and is a reason not to trace it.
+
+    Raises ValueError for that. Tensors that forward makes are stored by fx itself; they become buffers.
+    """
+    attributes = dict(vars(module))
+    buffers = {name: None if b is None else (b, b.detach().clone()) for name, b in module._buffers.items()}
+    yield
+    stored = {n for n, v in vars(module).items() if n not in attributes or attributes[n] is not v} - {"training"}
+    constants = {name for name in stored if name.startswith("_tensor_constant") and name not in attributes}
+    moved = {name for name, held in buffers.items() if held and _differs(module._buffers.get(name), held)}
+    for name in stored - constants:
+        if name in attributes:
+            vars(module)[name] = attributes[name]
+        else:
+            del vars(module)[name]
+    for name in moved:
+        tensor, value = buffers[name]  # type: ignore[misc]
+        with torch.no_grad():
+            module._buffers[name] = tensor.copy_(value)
+    for name in constants:
+        value = vars(module).pop(name)
+        module.register_buffer(name, value, persistent=False)
+    if changed := sorted((stored - constants) | moved):
+        raise ValueError(f"its forward stores values on the module ({', '.join(changed)})")
+
+
+def _differs(now: torch.Tensor | None, held: tuple[torch.Tensor, torch.Tensor]) -> bool:
+    return now is not held[0] or not torch.equal(held[0], held[1])
 
 
 def _one_line(error: BaseException) -> str:

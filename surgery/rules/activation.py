@@ -8,7 +8,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from surgery.pattern import Pattern
-from surgery.rule import Example, Promise, Rule
+from surgery.rule import Example, Promise, Rule, Stage
 
 
 class ToRelu(Rule):
@@ -97,6 +97,7 @@ class HardsigmoidToRelu(ToRelu):
     """A Hardsigmoid outside of a gate (gates go first) is one more table; ReLU keeps its lower bound."""
 
     name = "hardsigmoid_to_relu"
+    stage = Stage.PART  # after Hardswish, x * hardsigmoid(x)
     types = (nn.Hardsigmoid,)
     patterns = (Pattern(F.hardsigmoid), Pattern(lambda x: F.relu6(x + 3) / 6))
 

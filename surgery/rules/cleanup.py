@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from surgery.evidence import Evidence
 from surgery.names import canonical, is_inplace
 from surgery.record import Edit, Refusal
+from surgery.rewrite import redirect_later_readers
 from surgery.rule import Example, Promise, Rule, Stage, submodule
 
 # Functions with an ``inplace`` argument whose method form ends in an underscore.
@@ -63,18 +64,9 @@ class NotInplace(Rule):
                 node.target = canonical(node.target)
             else:
                 node.target = getattr(F, canonical(node.target))
-            _redirect_later_readers(node)
+            redirect_later_readers(node, node)
             count += 1
         return count
-
-
-def _redirect_later_readers(node: fx.Node) -> None:
-    """Whoever read the overwritten value after ``node`` saw the new one."""
-    source = node.args[0]
-    if isinstance(source, fx.Node):
-        for user in list(source.users):
-            if user is not node and node < user:
-                user.replace_input_with(source, node)
 
 
 class RemoveIdentity(Rule):
@@ -104,8 +96,13 @@ class RemoveIdentity(Rule):
         for name, parent in model.named_modules():
             if isinstance(parent, nn.Sequential) and type(parent).forward is nn.Sequential.forward:
                 for key, child in parent._modules.items():
-                    if type(child) is nn.Identity:
-                        yield self.edit(f"{name}.{key}".lstrip("."), "Identity removed", {})
+                    site = f"{name}.{key}".lstrip(".")
+                    if type(child) is nn.Identity and evidence.inputs is None:
+                        yield Refusal(
+                            self.name, site, "without example inputs it is not known whether layers are indexed"
+                        )
+                    elif type(child) is nn.Identity:
+                        yield self.edit(site, "Identity removed", {})
 
     def apply(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
         """Delete the entry."""

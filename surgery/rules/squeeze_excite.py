@@ -18,9 +18,9 @@ class ChannelScale(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape as ``x``."""
-        return x * self.scale[:, None, None]
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as ``input``, which is what torch's own layers call it."""
+        return input * self.scale[:, None, None]
 
     def extra_repr(self) -> str:
         """The number of channels."""
