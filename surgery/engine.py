@@ -41,17 +41,20 @@ def lite(
     before = fingerprint(work)
     edits: list[Edit] = []
     refusals: list[Refusal] = []
+    evidence = Evidence(work, example_inputs, batches)
     for rule in chosen:
         if rule.stage is Stage.CLEANUP and not edits and not named:
             continue
-        work, done, declined = _apply_rule(work, rule, example_inputs, batches)
+        work, done, declined = _apply_rule(rule, evidence)
+        if work is not evidence.model:
+            evidence = Evidence(work, example_inputs, batches)
         edits += done
         refusals += declined
     if named:
         _require_edits(chosen, edits, refusals)
+    plan = Plan(before, fingerprint(work), tuple(edits), describe_inputs(example_inputs or ()))
     if any(edit.promise == Promise.SAME_SHAPE for edit in edits):
         reestimate_batchnorm(work, batches or ())
-    plan = Plan(before, fingerprint(work), tuple(edits), describe_inputs(example_inputs or ()))
     return work, Report(plan, tuple(refusals))
 
 
@@ -84,10 +87,9 @@ def _require_edits(chosen: Sequence[Rule], edits: Sequence[Edit], refusals: Sequ
         raise SurgeryError(f"named rules changed nothing: {'; '.join(idle)}; take them off the list")
 
 
-def _apply_rule(
-    model: nn.Module, rule: Rule, inputs: Sequence[Any] | None, batches: Iterable[Tensor] | None
-) -> tuple[nn.Module, list[Edit], list[Refusal]]:
-    evidence = Evidence(model, inputs, batches)
+def _apply_rule(rule: Rule, evidence: Evidence) -> tuple[nn.Module, list[Edit], list[Refusal]]:
+    """The model that a rule leaves (the same one where it edits nothing), its edits and what it declined."""
+    model = evidence.model
     try:
         before = evidence.observation()
     except Exception as error:  # the model's own forward may raise anything
@@ -102,7 +104,7 @@ def _apply_rule(
         return whole, edits, refusals
     done = []
     for edit in edits:  # one by one, to find the site that does not hold
-        result = _attempt(model, rule, [edit], Evidence(model, inputs, batches), before)
+        result = _attempt(model, rule, [edit], Evidence(model, evidence.inputs, evidence.calibration), before)
         if isinstance(result, nn.Module):
             model = result
             done.append(edit)

@@ -1,6 +1,7 @@
 """What rules may know about the model at hand: what its forward does, and what calibration data measures."""
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ class Evidence:
     def observation(self) -> Observation | None:
         """One forward of the model, or None without example inputs."""
         if self._observation is None and self.inputs is not None:
-            self._observation = observe(self.model, self.inputs)
+            self._observation = observe(deepcopy(self.model), self.inputs)  # a forward may count or store
         return self._observation
 
     def run(self, name: str) -> ModuleRun | None:
@@ -67,7 +68,7 @@ class Evidence:
         where x is zero the image has no say. A channel that is zero everywhere gets 1.
         """
         if missing := [name for name in names if name not in self._gates]:
-            self._gates |= _measure_gates(self.model, missing, self.calibration or ())
+            self._gates |= _measure_gates(deepcopy(self.model), missing, self.calibration or ())
         return {name: self._gates[name] for name in names}
 
 

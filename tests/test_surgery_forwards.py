@@ -158,7 +158,9 @@ def test_a_forward_that_stores_is_left_and_named(what: str) -> None:
     assert "stores values on the module" in report.refusals[0].reason
     assert (lite.last, lite.calls, float(lite.count)) == (None, 0, 0.0)
     surgery.replay(model, report.plan)
-    with_inputs, report = surgery.lite(model, example_inputs=(X,))
+    with_inputs, report = surgery.lite(model, example_inputs=(X,), calibration=[X])
+    surgery.replay(model, report.plan)
+    assert (with_inputs.last, with_inputs.calls, float(with_inputs.count)) == (None, 0, 0.0)
     assert not report.is_lite
     assert isinstance(with_inputs.last, Tensor | None)
     assert torch.equal(with_inputs(X), F.silu(X))
