@@ -63,6 +63,7 @@ tasks:
     dataset: digits
     baseline: short
     train: short
+    input_size: 32
 timeout_minutes:
   surgery: 5
 """,

@@ -91,6 +91,32 @@ def test_a_model_loads_with_its_weights_and_preprocessing(small_build: SmallBuil
     np.testing.assert_allclose(session.run(None, {"input": batch.numpy()})[0], scores.numpy(), atol=1e-4)
 
 
+def test_loading_leaves_the_callers_random_numbers_alone(small_build: SmallBuild) -> None:
+    before = torch.random.get_rng_state()
+    zoo.load(NAME, index=small_build.zoo)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_url_is_no_zoo() -> None:
+    with pytest.raises(MissingIndex, match=r"https://x\.org/zoo: only local folders are supported"):
+        zoo.list_models(index="https://x.org/zoo")
+
+
+@pytest.mark.parametrize(
+    ("image", "described"),
+    [
+        (np.zeros((8, 8, 3)), r"ndarray \(8, 8, 3\) of float64"),
+        (np.zeros((3, 8, 8), np.uint8), r"ndarray \(3, 8, 8\) of uint8"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), r"Tensor \(3, 8, 8\) of torch.uint8"),
+        (Path("image.png"), "Path"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_line(small_build: SmallBuild, image: object, described: str) -> None:
+    transform = zoo.get(NAME, index=small_build.zoo).transform()
+    with pytest.raises(TypeError, match=rf"takes a PIL image or an array .* of uint8, not .*{described}"):
+        transform(image)
+
+
 def plan(build: SmallBuild) -> bytes:
     return (build.folder("surgery") / "plan.json").read_bytes()
 
@@ -118,6 +144,9 @@ def test_every_kind_of_file_is_given(small_build: SmallBuild) -> None:
         ("zzz", None, f"no release 'zzz'; known: {NAME}"),
         ("../../etc/passwd", None, "no release"),
         (NAME, 7, f"{NAME}: no version 7; known: 1"),
+        (NAME, True, f"{NAME}: True is no version; give a whole number"),
+        (NAME, "1", f"{NAME}: '1' is no version; give a whole number"),
+        ([NAME], None, "not a release's name; give text"),
     ],
 )
 def test_unknown_names_and_versions_say_what_there_is(

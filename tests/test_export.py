@@ -15,7 +15,7 @@ from torch import nn
 from zoo.cost import cost
 from zoo.errors import StepError
 from zoo.onnx import exporting, metadata, parity, simplifying
-from zoo.onnx.latency import measure
+from zoo.onnx.latency import measure, speed_up
 from zoo.onnx.session import Session
 
 
@@ -164,6 +164,12 @@ def test_latency_alternates_both_models(exported: onnx.ModelProto, images: torch
     assert 20 <= found.rounds <= 100
     assert 0 < found.lite.first_quartile_ms <= found.lite.median_ms <= found.lite.third_quartile_ms
     assert found.threads == 1
+
+
+def test_the_speed_up_is_the_median_of_the_rounds_ratios() -> None:
+    # One model measured twice while the machine slows down, an outlier in one of the rounds.
+    assert speed_up([1.0, 1.0, 9.0, 9.0, 9.0], [1.0, 1.0, 1.0, 9.0, 9.0]) == 1.0
+    assert speed_up([2.0, 30.0, 8.0], [1.0, 10.0, 8.0]) == 2.0  # medians' ratio: 1.0
 
 
 def test_the_step_leaves_files_that_describe_themselves(small_build: SmallBuild) -> None:

@@ -46,7 +46,7 @@ RECIPE = f"recipes/torchvision/{NAME}.yaml"
         (("configs/datasets/digits.yaml", "licence: none", "licence: CC0"), {"release"}),
         (("configs/datasets/digits.yaml", "num_classes: 10", "num_classes: 9"), {"data", "baseline"}),
         (("configs/targets/device.yaml", "description: any device", "description: one"), set()),
-        (("configs/targets/device.yaml", "opset: 18", "opset: 17"), {"check", "export"}),
+        (("configs/targets/device.yaml", "opset: 18", "opset: 19"), {"check", "export"}),
         (("configs/targets/device.yaml", "conv: 7", "conv: 5"), {"check"}),
         ((RECIPE, "description: a model", "description: the model"), {"release"}),
         ((RECIPE, "task: class", "train: {lr: 0.5}\ntask: class"), {"train", "release"}),

@@ -251,7 +251,7 @@ BAD_CONFIGS = [
         PROFILE,
         "  surgery: 5",
         "  surgeri: 5",
-        ":10: timeout_minutes.surgeri: unknown step 'surgeri'; did you mean 'surgery'?",
+        ":11: timeout_minutes.surgeri: unknown step 'surgeri'; did you mean 'surgery'?",
     ),
     (
         DATASET,
@@ -287,13 +287,39 @@ BAD_CONFIGS = [
     ),
     (SCHEDULE, "lr: 0.1", "lr: -0.1", ":5: optimizer.lr: should be greater than 0, not -0.1"),
     (SCHEDULE, "lr: 0.1", "lr: 0.1\n  typ: SGD", ":6: optimizer.typ: unknown field; did you mean 'type'?"),
-    (TARGET, "opset: 18", "opset: 7", ":3: opset: should be greater than or equal to 11, not 7"),
+    (TARGET, "opset: 18", "opset: 17", ":3: opset: should be greater than or equal to 18, not 17"),
+    (TARGET, "opset: 18", "opset: 24", ":3: opset: should be less than or equal to 23, not 24"),
+    (DATASET, "std: [0.5, 0.5, 0.5]", "std: [0.5, 0, 0.5]", ":9: std[1]: should be greater than 0, not 0"),
+    (DATASET, "train: 10", "size: 0", ":6: parameters.size: should be a whole number, 1 or more, not 0"),
+    (DATASET, "train: 10", "size: 32.5", ":6: parameters.size: should be a whole number, 1 or more, not 32.5"),
+    (DATASET, "train: 10", "strokes: -1", ":6: parameters.strokes: should be a whole number, 0 or more, not -1"),
+    (
+        SCHEDULE,
+        "lr: 0.1",
+        "lr: 0.1\n  momentum: 0\n  nesterov: true",
+        ":7: optimizer.nesterov: nesterov without momentum; set momentum above 0, or remove nesterov",
+    ),
+    (
+        PROFILE,
+        "    input_size: 32\n",
+        "",
+        ":5: tasks.classification.input_size: required field is missing: sources are trained from scratch; "
+        "add the pixels of a side, such as 'input_size: 64'",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("file", "old", "new", "complaint"), BAD_CONFIGS, ids=[case[3][:60] for case in BAD_CONFIGS])
 def test_a_bad_value_in_a_config(checkout: Path, file: str, old: str, new: str, complaint: str) -> None:
     assert complaints(write(checkout, edited(file, old, new))) == [file + complaint]
+
+
+def test_rules_are_not_named_where_no_edits_are_expected(checkout: Path) -> None:
+    (checkout / RECIPE).unlink()
+    file = "recipes/torchvision/mobilenet_v2.yaml"
+    text = RECIPE_TEXT + "surgery:\n  expect: no_edits\n  rules: [silu_to_relu]\n"
+    found = complaints(write(checkout, {file: text, PROFILE: PROFILE_TEXT.replace("v2_lite", "v2")}))
+    assert found == [file + ":12: surgery.rules: rules are named where no edits are expected; remove them"]
 
 
 BAD_FILES: list[tuple[dict[str, str | bytes], list[str]]] = [
@@ -458,7 +484,7 @@ def test_names_by_folder_and_by_class() -> None:
     assert "torchvision" in registry.modules("zoo.sources")
     assert "digit_scenes" in registry.modules("zoo.datasets")
     assert registry.modules("zoo.nowhere") == frozenset()
-    assert {"train", "val", "size", "seed"} <= registry.keyword_arguments("zoo.datasets.digit_scenes", "generate")
+    assert {"train", "val", "size", "seed"} <= set(registry.keyword_arguments("zoo.datasets.digit_scenes", "generate"))
 
 
 def test_rule_names_are_those_of_the_surgery_library() -> None:

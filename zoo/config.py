@@ -8,6 +8,8 @@ NAME_PATTERN = r"^[A-Za-z0-9](\.?[A-Za-z0-9_\-])*$"  # names become file names: 
 NAME_LENGTH = 100
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 Positive = Annotated[int, Field(gt=0)]
+MIN_OPSET, MAX_OPSET = 18, 23  # of ONNX, that PyTorch's exporter writes
+Opset = Annotated[int, Field(ge=MIN_OPSET, le=MAX_OPSET)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -18,6 +20,8 @@ class Config(BaseModel):
 
 
 Rgb = Annotated[tuple[float, float, float], Field(strict=False)]
+AboveZero = Annotated[float, Field(gt=0)]
+Deviation = Annotated[tuple[AboveZero, AboveZero, AboveZero], Field(strict=False)]
 
 
 class Preprocessing(Config):
@@ -27,7 +31,7 @@ class Preprocessing(Config):
     size: Positive  # pixels of the square crop, which is the model's input
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
     mean: Rgb
-    std: Rgb
+    std: Deviation
 
 
 class Dataset(Config):
@@ -41,7 +45,7 @@ class Dataset(Config):
     root: str | None = None  # a folder; $VARIABLES are expanded
     num_classes: Positive
     mean: Rgb
-    std: Rgb
+    std: Deviation
     licence: str
     homepage: str | None = None
 
@@ -95,7 +99,7 @@ class Target(Config):
 
     description: str
     source: str  # where the facts come from
-    opset: Annotated[int, Field(ge=11)]
+    opset: Opset
     accelerated: Annotated[tuple[str, ...], Field(strict=False)]
     free: Annotated[tuple[str, ...], Field(strict=False)] = ()  # views and the like, which cost nothing
     outputs_only: Annotated[tuple[str, ...], Field(strict=False)] = ()  # accelerated as the model's last operator

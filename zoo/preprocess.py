@@ -32,7 +32,8 @@ def to_rgb(image: Any) -> "Image.Image":
     Palettes are looked up, 16-bit grey is scaled, transparency is laid on white; the EXIF orientation is not applied,
     as it was not when the published weights were evaluated.
 
-    Raises ValueError for an image of floating-point numbers, whose range is not known.
+    Raises ValueError for an image of floating-point numbers, whose range is not known, and TypeError for what is
+    neither such an image nor such an array.
     """
     picture = _pil_image(image)
     if picture.mode == "RGB":
@@ -86,4 +87,15 @@ def _pil_image(image: Any) -> "Image.Image":
         from PIL import Image
     except ImportError as error:
         raise MissingLibrary("preprocessing: needs Pillow, which is not installed; pip install pillow") from error
-    return image if isinstance(image, Image.Image) else Image.fromarray(image)
+    if isinstance(image, Image.Image):
+        return image
+    shape, kind = getattr(image, "shape", None), getattr(image, "dtype", None)
+    described = type(image).__name__ if shape is None else f"{type(image).__name__} {tuple(shape)} of {kind}"
+    is_image = hasattr(image, "__array_interface__") and str(kind) == "uint8" and _is_picture(tuple(shape or ()))
+    if not is_image:
+        raise TypeError(f"preprocessing takes a PIL image or an array (H, W, 3) or (H, W) of uint8, not {described}")
+    return Image.fromarray(image)
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return 0 not in shape and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4)))

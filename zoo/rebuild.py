@@ -1,11 +1,13 @@
 """From an origin, a plan and a safetensors file to a model: the same way in the pipeline and for the consumer."""
 
 import json
+from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 import surgery
 from zoo import sources
@@ -54,9 +56,20 @@ def load_weights(model: nn.Module, file: Path) -> None:
     Raises WeightsMismatch naming the first differences when the file belongs to another model or is damaged.
     """
     try:
-        missing, unexpected = safetensors.torch.load_model(model, str(file), strict=False)
-    except (SafetensorError, RuntimeError, OSError) as error:
+        state = OrderedDict(safetensors.torch.load_file(str(file)))
+        _require_names(model.state_dict(), state, file)
+        state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]  # versions; the file has none
+        model.load_state_dict(state, strict=False)  # tied weights are in the file once
+    except (SafetensorError, RuntimeError, ValueError, OSError) as error:
         raise WeightsMismatch(f"{file}: {' '.join(str(error).split())[:300]}; build or pull it again") from error
+
+
+def _require_names(model: Mapping[str, Tensor], state: Mapping[str, Tensor], file: Path) -> None:
+    """Each tensor of the model is in the file, once where several names share its memory, and no other is."""
+    places = {name: tensor.untyped_storage().data_ptr() or name for name, tensor in model.items()}
+    stored = {places[name]: name for name in state if name in places}
+    missing = [name for name, place in places.items() if place not in stored]
+    unexpected = [name for name in state if name not in places or stored[places[name]] != name]
     if missing or unexpected:
         names = ", ".join(sorted([*missing, *unexpected])[:3])
         raise WeightsMismatch(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from zoo.config import Config, Name, Positive
+from zoo.config import Config, Name, Opset, Positive
 
 
 class Source(Config):
@@ -35,7 +35,7 @@ class Train(Config):
 class Export(Config):
     """How the ONNX file is written."""
 
-    opset: Annotated[int, Field(ge=11)] | None = None  # none: the target's
+    opset: Opset | None = None  # none: the target's
     dynamic_batch: bool = False
     simplify: bool = True
     tolerance: Annotated[float, Field(gt=0)] = 1e-3  # largest |onnx - torch| over the largest |torch| of the outputs

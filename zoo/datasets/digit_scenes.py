@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
 from sklearn.datasets import load_digits, load_sample_image
 
+from zoo.config import Positive
+
 LABELS = tuple(str(digit) for digit in range(10))
 VALIDATION_SHARE = 0.3  # of the digits and of each photograph's width
 MARGIN = 1  # pixels
@@ -24,9 +26,9 @@ Pools = dict[str, list[list[Image.Image]]]  # split -> class -> masks, 0 backgro
 def generate(
     folder: Path,
     *,
-    train: int = 5000,
-    val: int = 1000,
-    size: int = 64,
+    train: Positive = 5000,
+    val: Positive = 1000,
+    size: Positive = 64,
     seed: int = 0,
     smallest: float = 0.7,
     largest: float = 0.95,

@@ -8,6 +8,7 @@ import torch
 from onnx.checker import ValidationError
 from torch import Tensor, nn
 
+from zoo.config import MAX_OPSET, MIN_OPSET
 from zoo.errors import StepError
 
 INPUT = "input"
@@ -44,7 +45,7 @@ def export(model: nn.Module, image: Tensor, *, opset: int, dynamic_batch: bool =
     if written != opset:
         raise StepError(
             f"export.opset: the model cannot be written in ONNX opset {opset}, PyTorch's exporter stayed at {written}; "
-            f"set export.opset to {written} or higher"
+            f"set export.opset to {written}, or to another from {MIN_OPSET} to {MAX_OPSET}"
         )
     remove_traces(exported)
     check(exported)

@@ -23,6 +23,8 @@ def problems(documents: Documents, known: Known) -> Iterator[Problem]:
         yield from _of_recipe(name, recipe, known, profiles)
     for dataset in documents["datasets"].values():
         yield from _of_dataset(dataset)
+    for schedule in documents["schedules"].values():
+        yield from _of_schedule(schedule)
     for profile in profiles.values():
         yield from _of_profile(profile, known, documents["datasets"])
 
@@ -84,6 +86,9 @@ def _lite_or_not(name: str, recipe: Document) -> Iterator[Problem]:
         fact = f"expects no edits, so it is not lite, but is called '{shown(name)}'"
         yield recipe.problem(("surgery", "expect"), fact, "rename the file without '_lite', or expect edits")
 
+    if not expects_edits and _list(recipe, ("surgery", "rules")):
+        yield recipe.problem(("surgery", "rules"), "rules are named where no edits are expected", "remove them")
+
 
 def _of_use(recipe: Document, profile: str, document: Document) -> Iterator[Problem]:
     """What a profile needs of each recipe that it builds."""
@@ -122,10 +127,28 @@ def _of_dataset(dataset: Document) -> Iterator[Problem]:
     parameters = _at(dataset, ("parameters",))
     if generator in known and isinstance(parameters, Mapping):
         arguments = registry.keyword_arguments(f"zoo.datasets.{generator}", "generate")
-        for name in parameters:
+        for name, value in parameters.items():
             if name not in arguments:
                 fact = f"{generator} has no parameter '{shown(name)}'"
                 yield dataset.problem(("parameters", name), fact, did_you_mean(name, arguments))
+            elif wanted := _wanted_number(arguments[name], value):
+                yield dataset.problem(("parameters", name), f"should be {wanted}, not {value}")
+
+
+def _wanted_number(annotation: str, value: Any) -> str:
+    """What an argument should be, where a number is not that."""
+    least = {"Positive": 1, "int": 0}.get(annotation)
+    if least is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    fits = isinstance(value, int) and value >= least
+    return "" if fits else f"a whole number, {least} or more"
+
+
+def _of_schedule(schedule: Document) -> Iterator[Problem]:
+    momentum = _at(schedule, ("optimizer", "momentum"))
+    if _at(schedule, ("optimizer", "nesterov")) is True and momentum == 0:
+        cure = "set momentum above 0, or remove nesterov"
+        yield schedule.problem(("optimizer", "nesterov"), "nesterov without momentum", cure)
 
 
 def _of_profile(profile: Document, known: Known, datasets: Mapping[str, Document]) -> Iterator[Problem]:
@@ -157,6 +180,9 @@ def _of_baseline(profile: Document, task: str) -> Iterator[Problem]:
     if weights == "scratch" and baseline is None:
         fact = "required field is missing: sources are trained from scratch"
         yield profile.problem(("tasks", task, "baseline"), fact, "add the schedule that trains them")
+    if weights == "scratch" and _at(profile, ("tasks", task, "input_size")) is None:
+        fact = "required field is missing: sources are trained from scratch"
+        yield profile.problem(("tasks", task, "input_size"), fact, "add the pixels of a side, such as 'input_size: 64'")
     if weights == "published" and baseline is not None:
         fact = "a schedule for sources that come with published weights"
         yield profile.problem(("tasks", task, "baseline"), fact, "remove it, or set weights: scratch")

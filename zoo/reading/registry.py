@@ -39,16 +39,16 @@ def _is_rule(name: str, bases: Mapping[str, set[str]]) -> bool:
 
 
 @cache
-def keyword_arguments(module: str, function: str) -> frozenset[str]:
-    """Keyword-only arguments of a module's function."""
+def keyword_arguments(module: str, function: str) -> Mapping[str, str]:
+    """Keyword-only arguments of a module's function, each with its annotation as it is written there."""
     package, _, name = module.rpartition(".")
-    return frozenset(
-        argument.arg
+    return {
+        argument.arg: ast.unparse(argument.annotation) if argument.annotation else ""
         for folder in _folders(package)
         for statement in ast.parse((folder / f"{name}.py").read_text(encoding="utf-8")).body
         if isinstance(statement, ast.FunctionDef) and statement.name == function
         for argument in statement.args.kwonlyargs
-    )
+    }
 
 
 def _folders(package: str) -> list[Path]:

@@ -47,7 +47,8 @@ def _results(manifest: Manifest) -> str:
             "What each was trained on:\n\n" + training,
             "MACs are multiply-accumulates for one image, half the floating-point operations that "
             "torch.utils.flop_counter counts. Latency is the median for one image, with the quartiles as spread, of "
-            f"{manifest.latency.rounds} rounds in which source and final model took turns: "
+            f"{manifest.latency.rounds} rounds in which source and final model took turns; the speed-up is the "
+            f"median of the rounds' ratios: "
             f"{manifest.latency.runtime}, {manifest.latency.threads} thread(s), {manifest.latency.machine}.",
             f"ONNX differs from PyTorch by at most {parity.absolute:.2g}, {parity.relative:.2g} of the largest output, "
             f"on {parity.images} validation images.",

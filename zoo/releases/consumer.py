@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from zoo import index as table
-from zoo.errors import IntegrityError, UnknownName, WeightsMismatch, did_you_mean
+from zoo.errors import IntegrityError, MissingIndex, UnknownName, WeightsMismatch, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,6 +61,8 @@ class Release:
         """
         plan_file, weights = self.file("plan"), self.file("weights")
 
+        import torch
+
         import surgery
         from zoo.origin import Origin
         from zoo.rebuild import lite_model, load_weights
@@ -72,7 +74,8 @@ class Release:
         except (surgery.PlanMismatch, ValueError, KeyError, TypeError) as error:
             fact = " ".join(str(error).split())[:200]
             raise WeightsMismatch(f"{plan_file}: not a plan: {fact}; build or fetch the release again") from error
-        model = lite_model(origin, plan)
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to draw
+            model = lite_model(origin, plan)
         if surgery.fingerprint(model) != self.manifest.fingerprint:
             raise WeightsMismatch(
                 f"{self.folder}: {origin.library}/{origin.model} with this plan is not the model that was released; "
@@ -85,8 +88,14 @@ class Release:
 
 
 def location(index: Location | None = None) -> Path:
-    """The zoo's folder: ``index`` (it, or its index.json), else $ZOO_INDEX, else artifacts/demo/zoo right here."""
-    given = Path(index or os.environ.get(VARIABLE) or DEFAULT).expanduser()
+    """The zoo's folder: ``index`` (it, or its index.json), else $ZOO_INDEX, else artifacts/demo/zoo right here.
+
+    Raises MissingIndex for a URL.
+    """
+    asked = index or os.environ.get(VARIABLE) or DEFAULT
+    if "://" in str(asked):
+        raise MissingIndex(f"{asked}: only local folders are supported; copy the zoo here and give its folder")
+    given = Path(asked).expanduser()
     return given.parent if given.name == table.FILE else given
 
 
@@ -113,6 +122,10 @@ def get(name: str, version: int | None = None, *, index: Location | None = None)
     from zoo.releases import release
 
     zoo_folder = location(index)
+    if not isinstance(name, str):
+        raise UnknownName(f"{name!r}: not a release's name; give text, see `zoo list`")
+    if version is not None and type(version) is not int:
+        raise UnknownName(f"{name}: {version!r} is no version; give a whole number, or none for the latest")
     releases = table.read(zoo_folder)
     if name not in releases:
         cure = did_you_mean(name, releases) or "see `zoo list`"

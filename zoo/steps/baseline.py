@@ -3,6 +3,7 @@
 import shutil
 
 import torch
+from torch import nn
 
 from zoo import imagefolder, sources, tasks
 from zoo.atomic import write_json, write_text
@@ -27,6 +28,7 @@ def run(job: Job) -> Result:
     schedule = None if published else Schedule.model_validate(job.settings["schedule"])
     torch.manual_seed(0 if schedule is None else schedule.seed)
     model = source_model(origin)
+    _require_input(model, origin, job.profile)
     task = tasks.find(origin.task)
     if schedule is None:
         assert origin.weights is not None
@@ -45,6 +47,21 @@ def run(job: Job) -> Result:
     names = ("source.safetensors", "source.json", "metrics.json", "curve.jsonl")
     summary = {task.METRIC: metrics[task.METRIC], "epochs": training["epochs"]}
     return Result(tuple(job.folder / name for name in names), summary)
+
+
+def _require_input(model: nn.Module, origin: Origin, profile: str) -> None:
+    """Raises StepError where the model cannot make an output of one input, before anything is trained on such."""
+    size = origin.preprocessing.size
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+    except Exception as error:  # a model's own code: too small an input shows as anything
+        fact = " ".join(str(error).split())[:200] or type(error).__name__
+        raise StepError(
+            f"{origin.library}/{origin.model} does not take {size}x{size} images ({fact}); "
+            f"set a larger input_size in configs/profiles/{profile}.yaml"
+        ) from error
+    model.train()
 
 
 def _published_origin(job: Job, source: Source, data: DatasetSummary) -> Origin:
