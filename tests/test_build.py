@@ -290,3 +290,19 @@ def test_the_list_explains_the_steps(checkout: Checkout) -> None:
     lines = checkout.doit("list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == [*STEPS, "build", "starter"]
     assert all(len(line.split()) > 3 for line in lines)
+
+
+@pytest.mark.parametrize("place", ["artifacts", "artifacts/demo/mobilenet_v2_lite/logs"])
+def test_a_file_where_a_folder_should_be_is_one_line(checkout: Checkout, place: str) -> None:
+    (checkout.root / place).parent.mkdir(parents=True, exist_ok=True)
+    (checkout.root / place).touch()
+    done = checkout.doit("baseline:mobilenet_v2_lite")
+    assert done.returncode == 1
+    assert "make it a folder that can be written" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", ["forget", "clean"])
+def test_commands_of_doit_that_build_nothing_work_before_the_first_build(checkout: Checkout, command: str) -> None:
+    done = checkout.doit(command)
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,6 +1,7 @@
 """The plan: what enters a step's key, and what does not."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from conftest import Checkout
 
 from zoo import plan
 from zoo.building import code_version, cores
+from zoo.config import Dataset
 from zoo.errors import UnknownName
 from zoo.plan import STEPS
 from zoo.reading import library
@@ -168,7 +170,7 @@ def test_memory_spares_reading_and_never_lies(tmp_path: Path, version: Callable[
     assert len(json.loads(memory.read_text())) > 3
     (tmp_path / "zoo/steps/train.py").write_text("from zoo import sources\nCHANGED = 1\n")
     assert remembered() == version().code != first
-    for damage in ("", "[]", "{", '{"x": 1}', '{"x": [1, 2]}', "\0"):
+    for damage in ('{"x": ["y", [[3]]]}', "", "[]", "{", '{"x": 1}', '{"x": [1, 2]}', "\0"):
         memory.write_text(damage)
         assert remembered() == version().code
 
@@ -200,3 +202,29 @@ def test_steps_share_the_cores(monkeypatch: pytest.MonkeyPatch, steps: int, avai
 def test_a_control_group_limits_the_cores(tmp_path: Path, text: str, limit: int | None) -> None:
     (tmp_path / "cpu.max").write_text(text)
     assert cores._cgroup_limit(tmp_path / "cpu.max") == limit
+
+
+def test_a_dataset_of_the_users_is_known_by_its_folder_and_its_folders_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one/train/cat").mkdir(parents=True)
+    (tmp_path / "two/train/cat").mkdir(parents=True)
+    dataset = Dataset(
+        description="d",
+        task="classification",
+        layout="imagefolder",
+        root="$PICTURES",
+        num_classes=1,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        licence="none",
+    )
+
+    def seen(folder: str) -> object:
+        monkeypatch.setenv("PICTURES", str(tmp_path / folder))
+        return plan.data_settings("pictures", dataset)["folder"]
+
+    first = seen("one")
+    assert seen("one") == first != seen("two")
+    os.utime(tmp_path / "one/train/cat", ns=(1, 1))  # as adding an image does
+    assert seen("one") != first

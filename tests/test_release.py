@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import stat
 import subprocess
 import sys
@@ -191,11 +192,12 @@ def test_a_damaged_index_is_made_again_from_the_releases(
 
 
 def test_a_release_that_is_gone_is_not_indexed(own_build: SmallBuild) -> None:
-    assert index.is_whole(own_build.zoo, NAME, 1)
+    copy = own_build.folder("release") / "release.json"
+    assert index.is_whole(own_build.zoo, NAME, 1, copy)
     (own_build.zoo / "models" / NAME / "v1" / "plan.json").unlink()
-    assert not index.is_whole(own_build.zoo, NAME, 1)
+    assert not index.is_whole(own_build.zoo, NAME, 1, copy)
     (own_build.zoo / "models" / NAME / "v1" / "release.json").unlink()
-    assert not index.is_whole(own_build.zoo, NAME, 1)
+    assert not index.is_whole(own_build.zoo, NAME, 1, copy)
     with pytest.raises(StepError, match=r"not what the release step made; delete .*release\.json and build again"):
         own_build.index()
 
@@ -286,3 +288,35 @@ def test_the_commit_is_only_that_of_the_checkout_itself(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("two")
     assert provenance._checkout(tmp_path.resolve()) == (commit, True)
     assert provenance._checkout((tmp_path / "installed").resolve()) == (None, None)
+
+
+def test_damage_of_the_same_size_is_noticed(own_build: SmallBuild) -> None:
+    copy = own_build.folder("release") / "release.json"
+    file = own_build.zoo / "models" / NAME / "v1" / "card.md"
+    file.chmod(0o644)
+    content = bytearray(file.read_bytes())
+    file.write_bytes(content)
+    assert index.is_whole(own_build.zoo, NAME, 1, copy), "touched, not changed"
+    content[10] ^= 1
+    file.write_bytes(content)
+    assert not index.is_whole(own_build.zoo, NAME, 1, copy)
+
+
+def test_a_number_is_never_given_twice_and_what_is_deleted_leaves_the_index(own_build: SmallBuild) -> None:
+    shutil.rmtree(own_build.zoo / "models" / NAME / "v1")
+    write_metrics(own_build, "train", 0.7)
+    own_build.release()
+    own_build.index()
+    assert set(index.read(own_build.zoo)[NAME]) == {2}
+
+
+def test_changed_figures_are_not_those_of_the_release(own_build: SmallBuild) -> None:
+    entry = json.loads((own_build.folder("index") / "entry.json").read_text())
+    assert index.holds(own_build.zoo, NAME, 1, entry)
+    file = own_build.zoo / index.FILE
+    content = json.loads(file.read_text())
+    content["releases"][NAME]["versions"]["1"]["value"] = 0.999
+    file.write_text(json.dumps(content))
+    assert not index.holds(own_build.zoo, NAME, 1, entry)
+    own_build.index()
+    assert index.holds(own_build.zoo, NAME, 1, entry)

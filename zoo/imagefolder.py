@@ -96,6 +96,8 @@ def expanded_root(name: str, dataset: Dataset) -> Path:
     """The dataset's ``root`` with its $VARIABLES; raises DatasetError where one is not set or nothing is there."""
     root = os.path.expandvars(dataset.root or "")
     config = f"configs/datasets/{name}.yaml"
+    if dataset.root and not root:
+        raise DatasetError(f"{config}: root: {dataset.root} is empty; set it to the folder that holds train/ and val/")
     if not root:
         raise DatasetError(f"{config}: neither a generator nor a root; give one of the two")
     if "$" in root:

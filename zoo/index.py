@@ -5,6 +5,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -113,23 +114,38 @@ def _entries(content: Any) -> Releases:
     return MappingProxyType(releases)
 
 
-def holds(zoo_folder: Path, name: str, version: int) -> bool:
-    """Whether the index can be read and has this release, and its release.json is there."""
+def holds(zoo_folder: Path, name: str, version: int, entry: Mapping[str, Any] | None = None) -> bool:
+    """Whether the index can be read and has this release, as ``entry`` says, and its release.json is there."""
     try:
-        known = version in read(zoo_folder).get(name, {})
+        known = read(zoo_folder).get(name, {}).get(version)
     except (MissingIndex, UnsupportedFormat, IntegrityError):
         return False
-    return known and (release_folder(zoo_folder, name, version) / "release.json").is_file()
+    if known is None or (entry is not None and asdict(known) != {**asdict(known), **entry}):
+        return False
+    return (release_folder(zoo_folder, name, version) / "release.json").is_file()
 
 
-def is_whole(zoo_folder: Path, name: str, version: int) -> bool:
-    """Whether a release's folder holds its files, by their sizes; `zoo verify` reads every byte."""
+def is_whole(zoo_folder: Path, name: str, version: int, copy: Path) -> bool:
+    """Whether a release's folder holds what ``copy``, its release.json as published, says.
+
+    By size, and by content where a file was touched after the copy was made; `zoo verify` reads every byte.
+    """
     folder = release_folder(zoo_folder, name, version)
     try:
-        files = json.loads((folder / "release.json").read_bytes())["files"].values()
-        return all((folder / file["path"]).stat().st_size == file["size"] for file in files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        content, published_ns = copy.read_bytes(), copy.stat().st_mtime_ns
+        files = json.loads(content)["files"].values()
+        return (folder / "release.json").read_bytes() == content and all(
+            _is_as_published(folder / file["path"], file, published_ns) for file in files
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
+
+
+def _is_as_published(path: Path, file: Mapping[str, Any], published_ns: int) -> bool:
+    status = path.stat()
+    if status.st_size != file["size"]:
+        return False
+    return status.st_mtime_ns <= published_ns or hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
 
 
 @contextlib.contextmanager
@@ -141,8 +157,16 @@ def locked(zoo_folder: Path) -> Iterator[None]:
         yield
 
 
-def add(zoo_folder: Path, entry: Entry, *, rebuild: Callable[[], Iterable[Entry]]) -> str:
+def add(
+    zoo_folder: Path,
+    entry: Entry,
+    *,
+    rebuild: Callable[[], Iterable[Entry]],
+    keep: Callable[[Entry], bool] = lambda _: True,
+) -> str:
     """Add or replace one entry; where there is no index, or a damaged one, ``rebuild`` gives the other entries.
+
+    Other entries stay for which ``keep`` holds.
 
     Returns what was wrong with a damaged index, else nothing. Raises UnsupportedFormat: a newer index is left alone.
     """
@@ -154,7 +178,9 @@ def add(zoo_folder: Path, entry: Entry, *, rebuild: Callable[[], Iterable[Entry]
             entries = list(rebuild())
         except IntegrityError as error:
             entries, damage = list(rebuild()), str(error)
-        others = [known for known in entries if (known.name, known.version) != (entry.name, entry.version)]
+        others = [
+            known for known in entries if (known.name, known.version) != (entry.name, entry.version) and keep(known)
+        ]
         atomic.write_json(zoo_folder / FILE, _to_json([*others, entry]))
     return damage
 

@@ -1,8 +1,11 @@
 """The pipeline as one table: its steps, their order, what they read and which settings they see."""
 
+import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from zoo.config import Config, Dataset, ProfileTask, Schedule, Target
@@ -74,7 +77,17 @@ def without_words(part: Config) -> Settings:
 
 def data_settings(name: str, dataset: Dataset) -> Settings:
     """Of the data step, which is a dataset's and not a model's."""
-    return {"dataset": without_words(dataset), "name": name}
+    return {"dataset": without_words(dataset), "name": name, "folder": _state(dataset.root)}
+
+
+def _state(root: str | None) -> Settings | None:
+    """Which folder a dataset of the user's is, and whether an image came or went: its folders' times tell."""
+    if root is None:
+        return None
+    folder = Path(os.path.expandvars(root)).expanduser()
+    inside = sorted(place for pattern in ("*/", "*/*/") for place in folder.glob(pattern)) if folder.is_dir() else []
+    times = "".join(f"{place.relative_to(folder)} {place.stat().st_mtime_ns}\n" for place in inside)
+    return {"path": str(folder), "times": hashlib.sha256(times.encode()).hexdigest()}
 
 
 def _baseline(model: Model) -> Settings:

@@ -96,7 +96,7 @@ def read(folder: Path | str) -> Record:
         return Record(**{**content, "outputs": {path: Output(**o) for path, o in content["outputs"].items()}})
     except (FileNotFoundError, NotADirectoryError):
         raise NoRecord(NEVER_BUILT) from None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise NoRecord("its record is damaged") from None
 
 

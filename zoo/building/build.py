@@ -16,7 +16,7 @@ from zoo.records import Inputs, NoRecord, Record
 
 DATA = "data"
 NOT_INDEXED = "the index does not hold the release"
-NOT_PUBLISHED = "a published file is missing or truncated"
+NOT_PUBLISHED = "a published file is missing or damaged"
 MISSING = "missing"  # stands for the outputs of a step that has no record
 
 
@@ -163,17 +163,18 @@ class Build:
         reason = records.why_record_stale(folder, record, self.inputs(step, name))
         if reason is None and step == "index" and not self._is_indexed(folder):
             return NOT_INDEXED
-        if reason is None and step == "release" and not self._is_published(name, record):
+        if reason is None and step == "release" and not self._is_published(name, folder, record):
             return NOT_PUBLISHED
         return reason
 
-    def _is_published(self, name: str, record: Record) -> bool:
+    def _is_published(self, name: str, folder: str, record: Record) -> bool:
         version = record.summary.get("version")
-        return not isinstance(version, int) or index.is_whole(self.shared / "zoo", name, version)
+        copy = Path(folder, "release.json")  # made after the published files, which do not change again
+        return not isinstance(version, int) or index.is_whole(self.shared / "zoo", name, version, copy)
 
     def _is_indexed(self, folder: str) -> bool:
         entry = json.loads(Path(folder, "entry.json").read_bytes())
-        return index.holds(self.shared / "zoo", entry["name"], entry["version"])
+        return index.holds(self.shared / "zoo", entry["name"], entry["version"], entry)
 
     def _record(self, step: str, name: str) -> Record | None:
         try:

@@ -119,8 +119,8 @@ class Tree:
     def _remembered(self) -> dict[str, Any]:
         try:
             content = json.loads(self.memory.read_bytes()) if self.memory else {}
-            return {k: v for k, v in content.items() if isinstance(v[0], str) and isinstance(v[1], list)}
-        except (OSError, ValueError, TypeError, AttributeError, LookupError):
+            return {k: [str(digest), [str(name) for name in names]] for k, (digest, names) in content.items()}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return {}
 
     def remember(self) -> None:

@@ -43,7 +43,11 @@ class Isolation:
         ``timeout`` in seconds, counted from when no other build works in the step's folder. What another build has
         done meanwhile is not done again, unless ``force``.
         """
-        job.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (job.folder, log.parent):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                return f"{folder}: {error.strerror}; make it a folder that can be written"
         receiver, sender = self._context.Pipe(duplex=False)
         with receiver:
             with sender:

@@ -32,7 +32,7 @@ class Pipeline:
             "continue": True,
             "sort": "definition",
             "backend": "json",  # of commands that run nothing; never written
-            "dep_file": str(build.shared / ".doit.json"),
+            "dep_file": str(build.library.root / ".doit.json"),
         }
 
     def step(self, step: str) -> Iterator[TaskDict]:

@@ -43,7 +43,11 @@ def main(job: Job, inputs: Inputs, package: str, log: Path, connection: Connecti
     """Run ``<package>.<step>.run(job)`` in this process, which is the step's own."""
     os.setsid()  # data-loading processes are in this group, and end with it
     threading.Thread(target=_die_with_the_build, daemon=True).start()
-    _write_to(log)
+    try:
+        _write_to(log)
+    except OSError as error:
+        connection.send(Ended(f"{log}: {error.strerror}; make it a file that can be written"))
+        return
     print(f"{_now()} {job.step} of {job.model}, profile {job.profile}, {job.threads} threads, key {job.key}")
     print(f"libraries: {dict(inputs['libraries'])}; again: {job.step}:{job.model} profile={job.profile}", flush=True)
     _use_threads(job.threads)

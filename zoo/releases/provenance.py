@@ -9,9 +9,9 @@ from zoo.releases.manifest import Provenance
 LIBRARIES = ("lite-zoo", "torch", "torchvision", "mmengine", "onnx", "onnxscript", "onnxruntime", "onnxslim", "numpy")
 
 
-def provenance(name: str, profile: str) -> Provenance:
-    """The state of this installation, and the commands that build the release again."""
-    commit, dirty = _checkout(Path(__file__).resolve().parents[2])
+def provenance(name: str, profile: str, root: Path) -> Provenance:
+    """The state of this installation and of the checkout at ``root``, and the commands that build the release again."""
+    commit, dirty = _checkout(root.resolve())
     return Provenance(
         profile=profile,
         libraries={library: version for library in LIBRARIES if (version := _version(library))},

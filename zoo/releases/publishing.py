@@ -1,5 +1,6 @@
 """Putting a release in the zoo: whole or not at all, and never changed afterwards."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -7,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo import atomic
-from zoo.errors import IntegrityError, UnsupportedFormat
+from zoo import atomic, index
+from zoo.errors import IntegrityError, MissingIndex, UnsupportedFormat
 from zoo.index import locked, release_folder
 from zoo.releases.manifest import FILES, Manifest
 from zoo.releases.release import MANIFEST, checked_file, published, read
@@ -51,8 +52,8 @@ def publish(
                     return Published(release_folder(zoo_folder, name, latest), manifest, is_new=False)
             except (IntegrityError, UnsupportedFormat) as error:
                 note = f"v{latest} is left as it is, a new version is made: {error}"
-        # Counts every folder, also one that lost its release.json: a version number is never given twice.
-        version = max([latest, *_numbers(zoo_folder / "models" / name)]) + 1
+        # Counts folders without a release.json and entries without a folder: a number is never given twice.
+        version = max([latest, *_numbers(zoo_folder / "models" / name), *_listed(zoo_folder, name)]) + 1
         manifest, card = finish(version)
         folder = release_folder(zoo_folder, name, version)
         _write(folder, manifest, card, sources)
@@ -64,6 +65,12 @@ def _intact(zoo_folder: Path, name: str, version: int) -> Manifest:
     for file in manifest.files.values():
         checked_file(release_folder(zoo_folder, name, version), file)
     return manifest
+
+
+def _listed(zoo_folder: Path, name: str) -> list[int]:
+    with contextlib.suppress(MissingIndex, UnsupportedFormat, IntegrityError):
+        return list(index.read(zoo_folder).get(name, {}))
+    return []
 
 
 def _numbers(folder: Path) -> list[int]:

@@ -26,7 +26,7 @@ def parse(content: bytes, place: str) -> Manifest:
     try:
         found = json.loads(content)
         number = found["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{place}: not a release; build or fetch it again") from error
     if number != FORMAT:
         raise UnsupportedFormat(

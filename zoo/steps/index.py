@@ -21,7 +21,12 @@ def run(job: Job) -> Result:
         raise StepError(f"{folder}: not what the release step made; delete {copy} and build again to release it anew")
     manifest, sha256 = release.read(zoo_folder, job.model, version)
     entry = manifest.entry(sha256)
-    if damage := index.add(zoo_folder, entry, rebuild=lambda: intact(zoo_folder)):
+
+    def keep(known: index.Entry) -> bool:
+        """Versions of this model that somebody deleted leave the index too."""
+        return known.name != entry.name or index.release_folder(zoo_folder, known.name, known.version).is_dir()
+
+    if damage := index.add(zoo_folder, entry, rebuild=lambda: intact(zoo_folder), keep=keep):
         print(f"{damage}: made again from the releases")
     left = job.folder / "entry.json"
     atomic.write_json(left, asdict(entry))

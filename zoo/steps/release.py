@@ -95,7 +95,7 @@ def manifest_fields(job: Job, origin: Origin, plan: surgery.Plan) -> dict[str, A
             "refusals": [{key: refusal[key] for key in ("rule", "site", "reason")} for refusal in report["refusals"]],
         },
         "licences": {**origin.licences.model_dump(), "data": job.settings["dataset_licence"]},
-        "provenance": provenance(job.model, job.settings["profile"]).model_dump(mode="json"),
+        "provenance": provenance(job.model, job.settings["profile"], job.shared.parents[1]).model_dump(mode="json"),
     }
 
 
