@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,6 +171,10 @@ def test_memory_spares_reading_and_never_lies(tmp_path: Path, version: Callable[
     assert len(json.loads(memory.read_text())) > 3
     (tmp_path / "zoo/steps/train.py").write_text("from zoo import sources\nCHANGED = 1\n")
     assert remembered() == version().code != first
+    whole = memory.read_text()
+    for digest in ("null", "3", '"\\ud800"'):
+        memory.write_text(re.sub(r'"[0-9a-f]{64}"', lambda _, d=digest: d, whole))
+        assert remembered() == version().code
     for damage in ('{"x": ["y", [[3]]]}', "", "[]", "{", '{"x": 1}', '{"x": [1, 2]}', "\0"):
         memory.write_text(damage)
         assert remembered() == version().code

@@ -320,3 +320,24 @@ def test_changed_figures_are_not_those_of_the_release(own_build: SmallBuild) -> 
     assert not index.holds(own_build.zoo, NAME, 1, entry)
     own_build.index()
     assert index.holds(own_build.zoo, NAME, 1, entry)
+
+
+def test_a_changed_manifest_is_not_taken_for_the_release(own_build: SmallBuild) -> None:
+    file = own_build.zoo / "models" / NAME / "v1" / "release.json"
+    content = json.loads(file.read_text())
+    content["accuracy"]["lite"]["metrics"]["top1"] = 0.999
+    file.chmod(0o644)
+    file.write_text(json.dumps(content))
+    assert own_build.release()["version"] == 2
+
+
+def test_a_listed_version_that_is_gone_makes_the_index_step_run(own_build: SmallBuild) -> None:
+    write_metrics(own_build, "train", 0.7)
+    own_build.release()
+    own_build.index()
+    entry = json.loads((own_build.folder("index") / "entry.json").read_text())
+    assert index.holds(own_build.zoo, NAME, 2, entry)
+    shutil.rmtree(own_build.zoo / "models" / NAME / "v1")
+    assert not index.holds(own_build.zoo, NAME, 2, entry)
+    own_build.index()
+    assert index.holds(own_build.zoo, NAME, 2, entry)

@@ -115,14 +115,16 @@ def _entries(content: Any) -> Releases:
 
 
 def holds(zoo_folder: Path, name: str, version: int, entry: Mapping[str, Any] | None = None) -> bool:
-    """Whether the index can be read and has this release, as ``entry`` says, and its release.json is there."""
+    """Whether the index can be read and has this release, as ``entry`` says, and what it lists of it is there."""
     try:
-        known = read(zoo_folder).get(name, {}).get(version)
+        versions = read(zoo_folder).get(name, {})
     except (MissingIndex, UnsupportedFormat, IntegrityError):
         return False
+    known = versions.get(version)
     if known is None or (entry is not None and asdict(known) != {**asdict(known), **entry}):
         return False
-    return (release_folder(zoo_folder, name, version) / "release.json").is_file()
+    there = (release_folder(zoo_folder, name, listed).is_dir() for listed in versions)
+    return all(there) and (release_folder(zoo_folder, name, version) / "release.json").is_file()
 
 
 def is_whole(zoo_folder: Path, name: str, version: int, copy: Path) -> bool:

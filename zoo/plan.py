@@ -84,10 +84,11 @@ def _state(root: str | None) -> Settings | None:
     """Which folder a dataset of the user's is, and whether an image came or went: its folders' times tell."""
     if root is None:
         return None
-    folder = Path(os.path.expandvars(root)).expanduser()
-    inside = sorted(place for pattern in ("*/", "*/*/") for place in folder.glob(pattern)) if folder.is_dir() else []
-    times = "".join(f"{place.relative_to(folder)} {place.stat().st_mtime_ns}\n" for place in inside)
-    return {"path": str(folder), "times": hashlib.sha256(times.encode()).hexdigest()}
+    expanded = os.path.expanduser(os.path.expandvars(root))  # noqa: PTH111 - Path.expanduser raises for unknown users
+    folder = Path(expanded)
+    inside = sorted(place for pattern in ("*/", "*/*/") for place in folder.glob(pattern)) if expanded else []
+    times = "".join(f"{place.relative_to(folder)} {place.lstat().st_mtime_ns}\n" for place in inside)
+    return {"path": expanded, "times": hashlib.sha256(times.encode("utf-8", "surrogateescape")).hexdigest()}
 
 
 def _baseline(model: Model) -> Settings:

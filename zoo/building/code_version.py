@@ -9,6 +9,7 @@ import ast
 import contextlib
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -119,7 +120,7 @@ class Tree:
     def _remembered(self) -> dict[str, Any]:
         try:
             content = json.loads(self.memory.read_bytes()) if self.memory else {}
-            return {k: [str(digest), [str(name) for name in names]] for k, (digest, names) in content.items()}
+            return {k: v for k, v in content.items() if _is_remembered(*v)}
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return {}
 
@@ -141,6 +142,11 @@ class Tree:
             for folder in self.folders
             for file in (folder / "surgery").rglob("*.py")
         )
+
+
+def _is_remembered(digest: Any, imports: Any) -> bool:
+    whole = isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) is not None
+    return whole and isinstance(imports, list) and all(isinstance(name, str) for name in imports)
 
 
 def _read(name: str, file: Path) -> _Module:

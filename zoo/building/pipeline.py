@@ -31,7 +31,7 @@ class Pipeline:
             "par_type": "thread",
             "continue": True,
             "sort": "definition",
-            "backend": "json",  # of commands that run nothing; never written
+            "backend": "json",  # of commands that run nothing; a build asks the records alone
             "dep_file": str(build.library.root / ".doit.json"),
         }
 

@@ -53,7 +53,7 @@ def publish(
             except (IntegrityError, UnsupportedFormat) as error:
                 note = f"v{latest} is left as it is, a new version is made: {error}"
         # Counts folders without a release.json and entries without a folder: a number is never given twice.
-        version = max([latest, *_numbers(zoo_folder / "models" / name), *_listed(zoo_folder, name)]) + 1
+        version = max([latest, *_numbers(zoo_folder / "models" / name), *_entries(zoo_folder, name)]) + 1
         manifest, card = finish(version)
         folder = release_folder(zoo_folder, name, version)
         _write(folder, manifest, card, sources)
@@ -61,16 +61,20 @@ def publish(
 
 
 def _intact(zoo_folder: Path, name: str, version: int) -> Manifest:
-    manifest, _ = read(zoo_folder, name, version)
+    manifest, sha256 = read(zoo_folder, name, version)
+    listed = _entries(zoo_folder, name).get(version)
+    if listed is not None and listed.release_sha256 != sha256:
+        place = release_folder(zoo_folder, name, version) / MANIFEST
+        raise IntegrityError(f"{place}: was changed after it was published")
     for file in manifest.files.values():
         checked_file(release_folder(zoo_folder, name, version), file)
     return manifest
 
 
-def _listed(zoo_folder: Path, name: str) -> list[int]:
+def _entries(zoo_folder: Path, name: str) -> Mapping[int, index.Entry]:
     with contextlib.suppress(MissingIndex, UnsupportedFormat, IntegrityError):
-        return list(index.read(zoo_folder).get(name, {}))
-    return []
+        return index.read(zoo_folder).get(name, {})
+    return {}
 
 
 def _numbers(folder: Path) -> list[int]:

@@ -9,7 +9,6 @@ import pickle
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from importlib.util import find_spec
@@ -179,6 +178,8 @@ def _verify(file: Path, what: str, url: str) -> None:
 
 
 def _download(url: str, file: Path, what: str) -> None:
+    from http.client import HTTPException  # here, because it imports ssl and `doit list` reads this module's catalogue
+
     import torch
 
     try:
