@@ -22,6 +22,7 @@ from zoo.rebuild import lite_model, load_weights, read_plan, source_model
 from zoo.recipe import Export
 
 PARITY_IMAGES = 32
+LATENCY_THREADS = 1  # so that figures compare between models, however many threads a build has
 DYNAMIC_BATCH = 4  # what parity runs an ONNX model of dynamic batch with
 
 
@@ -58,7 +59,10 @@ def run(job: Job) -> Result:
         job.model, lite_model(origin, plan), job.upstream["train"] / "model.safetensors", job.folder / "model.onnx"
     )
     timed = latency.measure(
-        Session(source.model, job.threads), Session(lite.model, job.threads), images[:1], threads=job.threads
+        Session(source.model, LATENCY_THREADS),
+        Session(lite.model, LATENCY_THREADS),
+        images[:1],
+        threads=LATENCY_THREADS,
     )
     report = job.folder / "export.json"
     atomic.write_json(
