@@ -61,7 +61,7 @@ def lite(
 def _choose(names: Literal["default"] | Sequence[str]) -> tuple[list[Rule], bool]:
     known = all_rules()
     if names == "default":
-        return list(known.values()), False
+        return [rule for rule in known.values() if rule.default], False
     if isinstance(names, str):
         raise SurgeryError(f"rules must be 'default' or a list of names, not {names!r}")
     if unknown := [name for name in names if name not in known]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from surgery.modes import restored_modes
 from surgery.names import of_module
 from surgery.observe import ModuleRun, Observation, observe, tensors
-from surgery.trace import FORWARD
+from surgery.shapes import annotate
+from surgery.trace import FORWARD, Traced, Untraceable, trace
 
 _OPERATORS = {"add", "sub", "mul", "div"}  # written as symbols, so any forward may have them
 # Modules that are nothing but a call of the function they are named for; rules match them as modules.
@@ -41,6 +42,18 @@ class Evidence:
         """What a module received and returned, if it ran."""
         observation = self.observation()
         return None if observation is None else observation.runs.get(name)
+
+    def traced(self, name: str, method: str | None = None, module: nn.Module | None = None) -> Traced | Untraceable:
+        """The graphs of a module's own forward, for a rule to rewrite; see ``Match`` for what their nodes know.
+
+        ``module`` is the one to trace where it is a copy of this model's.
+        """
+        module, run = module or self.model.get_submodule(name), self.run(name)
+        found = trace(module, run, method)
+        if isinstance(found, Traced) and run is not None:
+            for graph in (found.train, found.evaluate):
+                annotate(graph, module, run, lambda child: self.run(f"{name}.{child}".lstrip(".")))
+        return found
 
     def own_calls(self, sets: Iterable[frozenset[str]], inplace_only: bool = False) -> dict[str, set[str]]:
         """Modules whose own forward has all operations of one of the sets, at least one of them as a call.

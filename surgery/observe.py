@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,6 +23,9 @@ class Call:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     inplace: bool  # by argument or by a trailing underscore
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    output: Any = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class _CallRecorder(TorchFunctionMode):
             self.kept += [*inputs, *outputs]
             here = self.stack[-1] if self.stack else ""
             inplace = is_inplace(func, kwargs or {})
-            self.calls.append(Call(name, here, tuple(map(id, inputs)), tuple(map(id, outputs)), inplace))
+            ids = tuple(map(id, inputs)), tuple(map(id, outputs))
+            self.calls.append(Call(name, here, *ids, inplace, args, kwargs or {}, out))
         return out
 
 

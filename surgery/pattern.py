@@ -15,10 +15,32 @@ IGNORED = {"inplace", "approximate"}
 
 @dataclass(frozen=True)
 class Match:
-    """One place in a graph: the node whose value the pattern computes, and what its variables stand for."""
+    """One place in a graph: the node whose value the pattern computes, and what its variables stand for.
+
+    Where the model was run, ``node.meta["example"]`` of a node is its value in that run as a fake tensor: a shape and a
+    dtype without data.
+    """
 
     root: fx.Node
     variables: tuple[fx.Node, ...]
+
+
+class CallPattern:
+    """Matches every call of one function, by its canonical name, whatever the arguments; the rule looks at them."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = frozenset(names)
+
+    @property
+    def alternatives(self) -> tuple[frozenset[str], ...]:
+        """Sets of operations, of which one has to be there in full."""
+        return tuple(frozenset([name]) for name in self.names)
+
+    def matches(self, graph: fx.Graph) -> Iterator[Match]:
+        """All calls, in order; ``variables`` are the tensors among the arguments."""
+        for node in graph.nodes:
+            if node.op in {"call_function", "call_method"} and of_node(node) in self.names:
+                yield Match(node, tuple(node.all_input_nodes))
 
 
 class Pattern:
@@ -36,10 +58,10 @@ class Pattern:
         self._root: fx.Node = next(node for node in graph.nodes if node.op == "output").args[0]
 
     @property
-    def operations(self) -> frozenset[str]:
-        """Names of the operations that it is made of."""
+    def alternatives(self) -> tuple[frozenset[str], ...]:
+        """Sets of operations, of which one has to be there in full: here one, of all that it is made of."""
         nodes = (of_node(node) for node in self._root.graph.nodes)
-        return frozenset(name for name in nodes if name)
+        return (frozenset(name for name in nodes if name),)
 
     def matches(self, graph: fx.Graph) -> Iterator[Match]:
         """All places of a graph where it stands, in order."""

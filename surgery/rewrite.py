@@ -18,6 +18,9 @@ def install(module: nn.Module, traced: Traced) -> None:
     The module's class becomes a subclass of its own with another ``forward``; isinstance, methods, deepcopy and
     state_dict work as before.
     """
+    added = new_modules(traced.evaluate) | new_modules(traced.train)
+    for name, child in added.items():
+        module.add_module(name, child.train(module.training))
     train, train_source = _function(traced.train)
     evaluate, evaluate_source = _function(traced.evaluate)
     if train_source == evaluate_source:
@@ -29,6 +32,23 @@ def install(module: nn.Module, traced: Traced) -> None:
     members |= {"__doc__": base.__doc__, _BASE: base, _CODE: source}
     members |= {FORWARD[True]: train, FORWARD[False]: evaluate}
     module.__class__ = type(base.__name__, (base,), members)
+
+
+def call_new_module(graph: fx.Graph, name: str, module: nn.Module, args: tuple[Any, ...]) -> fx.Node:
+    """A call of a module that is not there yet: ``install`` adds it under that name.
+
+    The graphs of train and eval mode share what has the same name. Raises ValueError where the name is taken.
+    """
+    owner = graph.owning_module
+    if owner is not None and name in owner._modules and name not in new_modules(graph):
+        raise ValueError(f"the module already has a child named {name!r}")
+    new_modules(graph)[name] = module
+    return graph.create_node("call_module", name, args)
+
+
+def new_modules(graph: fx.Graph) -> dict[str, nn.Module]:
+    """Modules that a rewritten graph calls and that its owner does not have yet."""
+    return cast(dict[str, nn.Module], graph.__dict__.setdefault("_surgery_new_modules", {}))
 
 
 def put_in_place(old: fx.Node, new: fx.Node, variables: Sequence[fx.Node]) -> None:
@@ -70,7 +90,6 @@ def rewritten_code(module: nn.Module) -> str | None:
 
 
 def _function(graph: fx.Graph) -> tuple[Any, str]:
-    graph.lint()
     code = graph.python_code("self")
     names = dict(code.globals)
     exec(compile(code.src, "<surgery>", "exec"), names)

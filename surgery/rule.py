@@ -9,11 +9,10 @@ from torch import fx, nn
 
 from surgery.evidence import Evidence
 from surgery.names import behaves_as, dotted
-from surgery.observe import ModuleRun
-from surgery.pattern import Pattern
+from surgery.pattern import CallPattern, Match, Pattern
 from surgery.record import Edit, Refusal
 from surgery.rewrite import install, put_in_place
-from surgery.trace import Traced, Untraceable, trace
+from surgery.trace import Traced, Untraceable
 
 _HOOKS = (
     *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
@@ -39,6 +38,21 @@ class Stage(IntEnum):
 
 
 @dataclass(frozen=True)
+class Decline:
+    """Why a rule leaves a call that it matched."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rewrites:
+    """What a rule did to one graph: number of places, and why it left others."""
+
+    count: int
+    declined: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Example:
     """A module that a rule rewrites at ``edits`` sites (0: one that it leaves) and an input shape for it."""
 
@@ -57,9 +71,10 @@ class Rule:
     name: ClassVar[str]
     promise: ClassVar[Promise]
     stage: ClassVar[Stage] = Stage.LAYER
+    default: ClassVar[bool] = True  # False: an option, applied only where it is named
     types: ClassVar[tuple[type[nn.Module], ...]] = ()
     class_names: ClassVar[tuple[str, ...]] = ()  # dotted, for classes of libraries that surgery does not import
-    patterns: ClassVar[tuple[Pattern, ...]] = ()
+    patterns: ClassVar[tuple[Pattern | CallPattern, ...]] = ()
     inplace_only: ClassVar[bool] = False  # only calls that change their input are of interest
 
     def examples(self) -> Sequence[Example]:
@@ -85,17 +100,17 @@ class Rule:
 
     # Hook of a rule that rewrites calls.
 
-    def emit(self, graph: fx.Graph, variables: Sequence[fx.Node]) -> fx.Node:
-        """The node that takes a match's place."""
+    def emit(self, graph: fx.Graph, match: Match) -> fx.Node | Decline:
+        """The node that takes a match's place; new nodes go where the match's root stands."""
         raise NotImplementedError(f"rule {self.name} does not rewrite calls")
 
     def operations(self) -> tuple[frozenset[str], ...]:
         """Sets of operations; a module's own forward with all of a set is worth tracing."""
-        return tuple(pattern.operations for pattern in self.patterns)
+        return tuple(names for pattern in self.patterns for names in pattern.alternatives)
 
-    def rewrite(self, graph: fx.Graph) -> int:
-        """Rewrite a module's own graph in place; returns the number of places."""
-        count = 0
+    def rewrite(self, graph: fx.Graph) -> Rewrites:
+        """Rewrite a module's own graph in place."""
+        count, declined = 0, []
         for pattern in self.patterns:
             for match in list(pattern.matches(graph)):
                 if match.root.graph is not graph or match.root._erased:
@@ -103,10 +118,13 @@ class Rule:
                 if match.root.op == "call_module":
                     continue  # replaced as a module
                 with graph.inserting_after(match.root):
-                    new = self.emit(graph, match.variables)
+                    new = self.emit(graph, match)
+                if isinstance(new, Decline):
+                    declined.append(new.reason)
+                    continue
                 put_in_place(match.root, new, match.variables)
                 count += 1
-        return count
+        return Rewrites(count, tuple(declined))
 
     # The interface that the engine uses.
 
@@ -120,8 +138,7 @@ class Rule:
         """Make one edit in place. Raises LookupError where the site is not what the edit says."""
         module = submodule(model, edit.site)
         if "rewrites" in edit.params:
-            observed = edit.params["trace"] == "observed"
-            self._apply_rewrite(module, edit, evidence.run(edit.site) if observed else None)
+            self._apply_rewrite(module, edit, evidence)
         elif not self.matches(module):
             raise LookupError(f"{edit.site} is a {type(module).__name__}, not what rule {self.name} replaces")
         else:
@@ -143,21 +160,23 @@ class Rule:
 
     def _propose_rewrites(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         for name, calls in evidence.own_calls(self.operations(), self.inplace_only).items():
-            module = model.get_submodule(name)
-            traced = trace(module, evidence.run(name))
+            traced = evidence.traced(name)
             if isinstance(traced, Untraceable):
                 yield Refusal(self.name, name, f"calls {', '.join(sorted(calls))}; cannot trace it: {traced.reason}")
                 continue
-            counts = {"train": self.rewrite(traced.train), "eval": self.rewrite(traced.evaluate)}
+            train, evaluate = self.rewrite(traced.train), self.rewrite(traced.evaluate)
+            counts = {"train": train.count, "eval": evaluate.count}
+            for reason in dict.fromkeys([*evaluate.declined, *train.declined]):
+                yield Refusal(self.name, name, reason)
             if any(counts.values()):
                 params = {"rewrites": counts, "trace": traced.method}
                 yield self.edit(name, f"{max(counts.values())} x {self.label()} in forward", params)
 
-    def _apply_rewrite(self, module: nn.Module, edit: Edit, run: ModuleRun | None) -> None:
-        traced = trace(module, run, edit.params["trace"])
+    def _apply_rewrite(self, module: nn.Module, edit: Edit, evidence: Evidence) -> None:
+        traced = evidence.traced(edit.site, edit.params["trace"], module)
         if isinstance(traced, Untraceable):
             raise LookupError(f"{edit.site} cannot be traced: {traced.reason}")
-        counts = {"train": self.rewrite(traced.train), "eval": self.rewrite(traced.evaluate)}
+        counts = {"train": self.rewrite(traced.train).count, "eval": self.rewrite(traced.evaluate).count}
         if counts != edit.params["rewrites"]:
             raise LookupError(f"{edit.site}: rule {self.name} finds {counts}, the plan says {edit.params['rewrites']}")
         install(module, Traced(traced.train, traced.evaluate, traced.method))

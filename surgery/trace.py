@@ -74,7 +74,7 @@ class _Observed(_Scoped):
 
     def __init__(self, module: nn.Module, run: ModuleRun) -> None:
         super().__init__()
-        bound = _signature(module).bind(*run.args, **run.kwargs)
+        bound = signature(module).bind(*run.args, **run.kwargs)
         bound.apply_defaults()
         self.given: Mapping[str, Any] = bound.arguments
         self.running = False  # a child runs with real values, of which nothing is recorded
@@ -173,11 +173,11 @@ def trace(module: nn.Module, run: ModuleRun | None = None, method: str | None = 
 
 def _optional_arguments(module: nn.Module) -> list[str]:
     """Those that most calls leave out: with a proxy in their place, ``is None`` would be decided wrong."""
-    parameters = _signature(module).parameters.values()
+    parameters = signature(module).parameters.values()
     return [parameter.name for parameter in parameters if parameter.default is not parameter.empty]
 
 
-def _signature(module: nn.Module) -> inspect.Signature:
+def signature(module: nn.Module) -> inspect.Signature:
     """Of the author's forward, which a forward that surgery made may hide behind one for each mode."""
     return inspect.signature(getattr(module, FORWARD[module.training], module.forward))
 

@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from surgery.pattern import Pattern
+from surgery.pattern import Match, Pattern
 from surgery.rule import Example, Promise, Rule, Stage
 
 
@@ -20,9 +20,9 @@ class ToRelu(Rule):
         """Not inplace: what follows may need the value for backward."""
         return nn.ReLU()
 
-    def emit(self, graph: fx.Graph, variables: Sequence[fx.Node]) -> fx.Node:
+    def emit(self, graph: fx.Graph, match: Match) -> fx.Node:
         """A call of relu."""
-        return graph.call_function(F.relu, (variables[0],))
+        return graph.call_function(F.relu, (match.variables[0],))
 
     def label(self) -> str:
         """The function's name."""

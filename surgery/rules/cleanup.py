@@ -12,7 +12,7 @@ from surgery.evidence import Evidence
 from surgery.names import canonical, is_inplace
 from surgery.record import Edit, Refusal
 from surgery.rewrite import redirect_later_readers
-from surgery.rule import Example, Promise, Rule, Stage, submodule
+from surgery.rule import Example, Promise, Rewrites, Rule, Stage, submodule
 
 # Functions with an ``inplace`` argument whose method form ends in an underscore.
 _INPLACE = ("relu", "relu6", "dropout", "silu", "hardswish", "hardsigmoid", "mish", "elu", "leaky_relu", "hardtanh")
@@ -51,7 +51,7 @@ class NotInplace(Rule):
         """Any function that can be inplace."""
         return tuple(frozenset([name]) for name in _INPLACE)
 
-    def rewrite(self, graph: fx.Graph) -> int:
+    def rewrite(self, graph: fx.Graph) -> Rewrites:
         """Turns off the argument; ``x.relu_()`` becomes ``x.relu()`` and later readers of x read that."""
         count = 0
         for node in graph.nodes:
@@ -66,7 +66,7 @@ class NotInplace(Rule):
                 node.target = getattr(F, canonical(node.target))
             redirect_later_readers(node, node)
             count += 1
-        return count
+        return Rewrites(count)
 
 
 class RemoveIdentity(Rule):
