@@ -1,79 +1,129 @@
 """Apply rules to a copy of a model, look at the result after each, and keep what held its promise."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from copy import deepcopy
+from time import perf_counter
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from surgery.batchnorm import reestimate_batchnorm
+from surgery.copying import copy_model
 from surgery.errors import SurgeryError
 from surgery.evidence import Evidence
+from surgery.example import Example
 from surgery.fingerprint import fingerprint
-from surgery.observe import Observation, tensors
-from surgery.record import Edit, Plan, Refusal, Report, describe_inputs
+from surgery.operation import Fault, operate
+from surgery.record import Edit, Plan, Refusal, Report
 from surgery.registry import rules as all_rules
 from surgery.rule import Promise, Rule, Stage
+from surgery.verify import BatchCheck, broken_promise
 
-# Largest |after - before| over largest |before| that counts as the same output of a whole model.
-SAME = 1e-4
+# What one rule leaves may be what another one takes; a model is settled when a pass edits nothing.
+MAX_PASSES = 4
 
 
 def lite(
     model: nn.Module,
-    rules: Literal["default"] | Sequence[str] = "default",
-    example_inputs: Sequence[Any] | None = None,
+    rules: Literal["default"] | Sequence[str | Rule] = "default",
+    example_inputs: Any = None,
     calibration: Iterable[Tensor] | None = None,
 ) -> tuple[nn.Module, Report]:
     """A lite copy of ``model`` and the report of what was done and declined; ``model`` itself is left as it was.
 
-    ``rules`` are names, or "default" for all. With ``example_inputs`` (positional) the model is run, so that calls in
-    every module's forward are found and each rule's promise is checked on the spot; a site where it does not hold is
-    left and refused with the reason. With ``calibration`` (batches of model inputs, iterated several times) removed
-    gates become their mean and BatchNorm statistics are measured anew.
+    ``rules`` are names or rules of your own, or "default". With ``example_inputs`` (a tensor, a tuple of positional or
+    a dict of keyword inputs) the model is run, so that calls in every module's forward are found and each rule's
+    promise is checked on the spot; a site where it does not hold is left and refused with the reason. With
+    ``calibration`` (batches of model inputs, iterated several times) removed gates become their mean and BatchNorm
+    statistics are measured anew.
 
-    Raises SurgeryError where a name is no rule, a named rule changes nothing, or the model fails on its inputs.
+    Raises SurgeryError where a name is no rule, a named rule changes nothing, the model fails on its inputs or is one
+    that cannot be operated on.
     """
+    start = perf_counter()
     chosen, named = _choose(rules)
+    example = Example.of(example_inputs)
     batches = list(calibration) if isinstance(calibration, Iterator) else calibration  # read more than once
-    work = _copy(model)
-    before = fingerprint(work)
-    edits: list[Edit] = []
-    refusals: list[Refusal] = []
-    evidence = Evidence(work, example_inputs, batches)
-    for rule in chosen:
-        if rule.stage is Stage.CLEANUP and not edits and not named:
-            continue
-        work, done, declined = _apply_rule(rule, evidence)
-        if work is not evidence.model:
-            evidence = Evidence(work, example_inputs, batches)
-        edits += done
-        refusals += declined
+    evidence = Evidence(copy_model(model), example, batches)
+    edits, refusals = _settle(chosen, named, evidence)
+    wrong, fault = _look_at_all(model, edits, evidence)
+    if wrong:  # each edit held by itself, together they do not: find the ones to leave
+        running = evidence.running_seconds
+        evidence = Evidence(copy_model(model), example, batches)
+        evidence.running_seconds = running
+        edits, refusals = _settle(chosen, named, evidence, fault)
+        wrong, _ = _look_at_all(model, edits, evidence)
+    if wrong:
+        raise SurgeryError(f"the edits do not hold together: {wrong}; name the rules to apply one by one")
     if named:
         _require_edits(chosen, edits, refusals)
-    plan = Plan(before, fingerprint(work), tuple(edits), describe_inputs(example_inputs or ()))
+    work = evidence.model
+    after = fingerprint(work)
+    plan = Plan(fingerprint(model), after, tuple(edits), example.describe() if example else None)
     if any(edit.promise == Promise.SAME_SHAPE for edit in edits):
         reestimate_batchnorm(work, batches or ())
-    return work, Report(plan, tuple(refusals))
+    return work, Report(plan, tuple(refusals), perf_counter() - start, evidence.running_seconds)
 
 
-def _choose(names: Literal["default"] | Sequence[str]) -> tuple[list[Rule], bool]:
-    known = all_rules()
-    if names == "default":
-        return [rule for rule in known.values() if rule.default], False
-    if isinstance(names, str):
-        raise SurgeryError(f"rules must be 'default' or a list of names, not {names!r}")
-    if unknown := [name for name in names if name not in known]:
-        raise SurgeryError(f"no rule named {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}")
-    return [rule for name, rule in known.items() if name in names], True
+def _settle(
+    chosen: Sequence[Rule], named: bool, evidence: Evidence, fault: Fault | None = None
+) -> tuple[list[Edit], list[Refusal]]:
+    """Apply the rules in their order until a pass edits nothing."""
+    _run_once(evidence)
+    edits: list[Edit] = []
+    failed: list[Refusal] = []
+    refusals: dict[str, tuple[Refusal, ...]] = {}
+    for _ in range(MAX_PASSES):
+        before = len(edits)
+        for rule in chosen:
+            if rule.stage is Stage.CLEANUP and not edits and not named:
+                continue
+            outcome = operate(rule, evidence, failed, fault)
+            edits += outcome.edits
+            failed += outcome.failed
+            refusals[rule.name] = outcome.refusals
+        if len(edits) == before:
+            break
+    return edits, list(dict.fromkeys([r for found in refusals.values() for r in found] + failed))
 
 
-def _copy(model: nn.Module) -> nn.Module:
+def _run_once(evidence: Evidence) -> None:
     try:
-        return deepcopy(model)
-    except Exception as error:  # user classes may refuse in any way
-        raise SurgeryError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+        evidence.observation()
+    except Exception as error:  # the model's own forward may raise anything
+        text = " ".join(str(error).split())[:300]
+        raise SurgeryError(f"the model fails on the example inputs: {type(error).__name__}: {text}") from error
+
+
+def _look_at_all(model: nn.Module, edits: Sequence[Edit], evidence: Evidence) -> tuple[str | None, Fault]:
+    """What is wrong with the edited model as a whole, and what else to look at after each edit in that case."""
+    if not edits or evidence.example is None:
+        return None, _no_fault
+    batch = BatchCheck(model, evidence.example) if evidence.decided else _no_fault
+    promise = Promise.SAME_OUTPUT if all(e.promise == Promise.SAME_OUTPUT for e in edits) else Promise.SAME_SHAPE
+    before = evidence.first_output
+    try:
+        after = evidence.observation()
+    except Exception as error:  # each edit held, so this is about how they meet
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", batch
+    wrong = broken_promise(promise, before, after.output if after else None, "the model's output")
+    return wrong or batch(evidence.model), batch
+
+
+def _no_fault(model: nn.Module) -> None:
+    return None
+
+
+def _choose(names: Literal["default"] | Sequence[str | Rule]) -> tuple[list[Rule], bool]:
+    known = all_rules()
+    if isinstance(names, str):
+        if names == "default":
+            return [rule for rule in known.values() if rule.default], False
+        raise SurgeryError(f"rules must be 'default' or a list of names, not {names!r}")
+    if unknown := [name for name in names if isinstance(name, str) and name not in known]:
+        raise SurgeryError(f"no rule named {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}")
+    own = [rule for rule in names if isinstance(rule, Rule)]
+    chosen = [rule for name, rule in known.items() if name in names] + own
+    return sorted(chosen, key=lambda rule: rule.stage), True
 
 
 def _require_edits(chosen: Sequence[Rule], edits: Sequence[Edit], refusals: Sequence[Refusal]) -> None:
@@ -85,96 +135,3 @@ def _require_edits(chosen: Sequence[Rule], edits: Sequence[Edit], refusals: Sequ
             idle.append(f"{rule.name} ({why})")
     if idle:
         raise SurgeryError(f"named rules changed nothing: {'; '.join(idle)}; take them off the list")
-
-
-def _apply_rule(rule: Rule, evidence: Evidence) -> tuple[nn.Module, list[Edit], list[Refusal]]:
-    """The model that a rule leaves (the same one where it edits nothing), its edits and what it declined."""
-    model = evidence.model
-    try:
-        before = evidence.observation()
-    except Exception as error:  # the model's own forward may raise anything
-        raise SurgeryError(f"the model fails on the example inputs: {type(error).__name__}: {error}") from error
-    proposals = list(rule.propose(model, evidence))
-    edits = [proposal for proposal in proposals if isinstance(proposal, Edit)]
-    refusals = [proposal for proposal in proposals if isinstance(proposal, Refusal)]
-    if not edits:
-        return model, [], refusals
-    whole = _attempt(model, rule, edits, evidence, before)
-    if isinstance(whole, nn.Module):
-        return whole, edits, refusals
-    done = []
-    for edit in edits:  # one by one, to find the site that does not hold
-        result = _attempt(model, rule, [edit], Evidence(model, evidence.inputs, evidence.calibration), before)
-        if isinstance(result, nn.Module):
-            model = result
-            done.append(edit)
-        else:
-            refusals.append(Refusal(rule.name, edit.site, result))
-    return model, done, refusals
-
-
-def _attempt(
-    model: nn.Module, rule: Rule, edits: Sequence[Edit], evidence: Evidence, before: Observation | None
-) -> nn.Module | str:
-    """The edited copy, or the reason why it does not hold the rule's promise."""
-    trial = deepcopy(model)
-    try:
-        for edit in edits:
-            rule.apply(trial, edit, evidence)
-            rule.warm_start(trial, edit, evidence)
-        after = Evidence(trial, evidence.inputs, None).observation()
-    except Exception as error:  # rules and models are open to others' code
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    if before is None or after is None:
-        return trial
-    observed = any(edit.params.get("trace") == "observed" for edit in edits)
-    frozen = observed and evidence.inputs is not None and _frozen_batch(model, trial, evidence.inputs)
-    return _broken_promise(rule, edits, before, after) or frozen or trial
-
-
-def _frozen_batch(before: nn.Module, after: nn.Module, inputs: Sequence[Any]) -> str:
-    """Why the edited model is bound to the example's batch size though the model was not; else nothing.
-
-    Only a module that was traced with real inputs can be: numbers made of a shape are constants in its graph.
-    """
-    doubled = [torch.cat([x, x]) if isinstance(x, Tensor) and x.ndim else x for x in inputs]
-    try:
-        expected = _shapes(Evidence(before, doubled, None).observation().output)  # type: ignore[union-attr]
-    except Exception:  # the model itself takes no other batch
-        return ""
-    try:
-        found = _shapes(Evidence(after, doubled, None).observation().output)  # type: ignore[union-attr]
-    except Exception as error:  # whatever a frozen number leads to
-        return f"it would be bound to the example's batch size: {type(error).__name__}"
-    return "" if found == expected else "it would be bound to the example's batch size"
-
-
-def _broken_promise(rule: Rule, edits: Sequence[Edit], before: Observation, after: Observation) -> str | None:
-    for edit in edits:
-        if edit.site in before.runs and edit.site in after.runs:
-            was, now = _shapes(before.runs[edit.site].output), _shapes(after.runs[edit.site].output)
-            if was != now:
-                return f"its output would become {now} instead of {was}"
-    was, now = _shapes(before.output), _shapes(after.output)
-    if was != now:
-        return f"the model's output would become {now} instead of {was}"
-    if rule.promise is Promise.SAME_OUTPUT:
-        off = difference(before.output, after.output)
-        if not off <= SAME:
-            return f"the model's output would change by {off:.2g} of its largest value"
-    return None
-
-
-def _shapes(value: Any) -> list[tuple[int, ...]]:
-    return [tuple(tensor.shape) for tensor in tensors(value)]
-
-
-def difference(before: Any, after: Any) -> float:
-    """Largest |after - before| over the largest |before|, over all tensors of two outputs."""
-    worst = 0.0
-    for was, now in zip(tensors(before), tensors(after), strict=True):
-        was, now = was.detach(), now.detach()
-        if was.numel() and not torch.equal(was, now):
-            scale = was.abs().max().double().clamp_min(torch.finfo(torch.float64).tiny)
-            worst = max(worst, float((now.double() - was.double()).abs().max() / scale))
-    return worst

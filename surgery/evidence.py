@@ -1,59 +1,133 @@
 """What rules may know about the model at hand: what its forward does, and what calibration data measures."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from surgery.example import Example
 from surgery.modes import restored_modes
 from surgery.names import of_module
-from surgery.observe import ModuleRun, Observation, observe, tensors
-from surgery.shapes import annotate
+from surgery.observe import Call, ModuleRun, Observation, observe, tensors
 from surgery.trace import FORWARD, Traced, Untraceable, trace
+from surgery.undo import preserved
 
-_OPERATORS = {"add", "sub", "mul", "div"}  # written as symbols, so any forward may have them
+_OPERATORS = frozenset({"add", "sub", "mul", "div"})  # written as symbols, so any forward may have them
 # Modules that are nothing but a call of the function they are named for; rules match them as modules.
 _ONE_CALL = {"torch.nn.modules.activation", "torch.nn.modules.dropout"}
 
 
 class Evidence:
-    """Observations of one state of a model, made when first asked for.
+    """Observations of a model that is being operated on, made when first asked for.
 
-    ``inputs`` are positional example inputs (none: only what can be told without running the model); ``calibration``
-    are batches of model inputs (None: there are none).
+    ``example`` are inputs (None: only what can be told without running the model); ``calibration`` are batches of
+    model inputs (None: there are none). Whoever changes a module says so with ``changed``; then that module alone is
+    run again on what it received before.
     """
 
-    def __init__(self, model: nn.Module, inputs: Sequence[Any] | None, calibration: Iterable[Tensor] | None) -> None:
+    def __init__(self, model: nn.Module, example: Example | None, calibration: Iterable[Tensor] | None) -> None:
         self.model = model
-        self.inputs = inputs
+        self.example = example
         self.calibration = calibration
-        self._observation: Observation | None = None
+        self.running_seconds = 0.0  # spent in forward passes of the example
+        self.first_output: Any = None  # of the model before any change
+        self.decided = False  # a traced graph holds a shape of the example for constant
+        self._whole: Observation | None = None  # of the model as it is
+        self._runs: dict[str, ModuleRun] | None = None
+        self._calls: dict[str, list[Call]] = {}
+        self._unobserved: set[str] = set()  # modules that changed since they ran
+        self._stale: set[str] = set()  # modules with another output than when they ran, of the same shape
+        self._modules: list[tuple[str, nn.Module]] | None = None
         self._gates: dict[str, Tensor] = {}
+        self._rewritten: dict[tuple[str, str], Traced] = {}
+
+    @property
+    def inputs(self) -> Example | None:
+        """The example inputs."""
+        return self.example
+
+    def modules(self) -> list[tuple[str, nn.Module]]:
+        """All modules by qualified name, each once."""
+        if self._modules is None:
+            self._modules = list(self.model.named_modules())
+        return self._modules
 
     def observation(self) -> Observation | None:
-        """One forward of the model, or None without example inputs."""
-        if self._observation is None and self.inputs is not None:
-            self._observation = observe(deepcopy(self.model), self.inputs)  # a forward may count or store
-        return self._observation
+        """One forward of the model as it is, or None without example inputs. Tells which calls read which tensors."""
+        if self._whole is None and self.example is not None:
+            example = self.example
+            self._whole = self._timed(lambda: _observe_whole(self.model, example))
+            if self._runs is None:
+                self.first_output = self._whole.output
+            self._runs, self._unobserved, self._stale = dict(self._whole.runs), set(), set()
+            self._calls = _by_module(self._whole.calls)
+        return self._whole
 
     def run(self, name: str) -> ModuleRun | None:
-        """What a module received and returned, if it ran."""
-        observation = self.observation()
-        return None if observation is None else observation.runs.get(name)
+        """What a module received and returned, if it ran; values may be of an earlier state, shapes are not."""
+        self._bring_up_to_date()
+        return (self._runs or {}).get(name)
 
-    def traced(self, name: str, method: str | None = None, module: nn.Module | None = None) -> Traced | Untraceable:
-        """The graphs of a module's own forward, for a rule to rewrite; see ``Match`` for what their nodes know.
+    def calls(self, name: str) -> Sequence[Call]:
+        """The calls that a module's own forward made."""
+        self._bring_up_to_date()
+        return self._calls.get(name, ())
 
-        ``module`` is the one to trace where it is a copy of this model's.
-        """
-        module, run = module or self.model.get_submodule(name), self.run(name)
-        found = trace(module, run, method)
-        if isinstance(found, Traced) and run is not None:
-            for graph in (found.train, found.evaluate):
-                annotate(graph, module, run, lambda child: self.run(f"{name}.{child}".lstrip(".")))
+    def recorded(self, name: str) -> ModuleRun:
+        """The run of a module as it was before the last changes. Raises KeyError where it never ran."""
+        return (self._runs or {})[name]
+
+    def has_run(self, name: str) -> bool:
+        """Whether a module ran on the example inputs, before the last changes."""
+        return name in (self._runs or {})
+
+    def is_current(self, name: str) -> bool:
+        """Whether a recorded output is what the module gave for these arguments before the last changes."""
+        return name not in self._stale and self.recorded(name).is_intact()
+
+    def rerun(self, name: str) -> Observation:
+        """Run one module again on what it received. Raises what the module raises, KeyError where it never ran."""
+        run = self.recorded(name)
+        module = self.model.get_submodule(name)
+        arguments = Example(run.args, run.kwargs).copy()
+
+        def once() -> Observation:
+            with preserved(module):
+                return observe(module, arguments.args, arguments.kwargs, name)
+
+        return self._timed(once)
+
+    def changed(self, name: str, seen: Observation | None = None) -> None:
+        """A module was changed. ``seen`` is a run of it since then."""
+        self._modules = self._whole = None
+        self._rewritten = {key: t for key, t in self._rewritten.items() if not is_within(key[1], name)}
+        if self._runs is None:
+            return
+        self._stale |= {other for other in self._runs if is_within(name, other)}
+        if seen is not None and name in self._runs:
+            self._take(name, seen)
+        else:
+            self._unobserved.add(name)
+
+    def traced(self, name: str, method: str | None = None) -> Traced | Untraceable:
+        """The graphs of a module's own forward, for a rule to rewrite; see ``Match`` for what their nodes know."""
+        prefix = f"{name}." if name else ""
+        module = self.model.get_submodule(name)
+        found = trace(module, self.run(name), lambda child: self.run(f"{prefix}{child}"), method)
+        self.decided |= isinstance(found, Traced) and found.decided
         return found
+
+    def keep_rewritten(self, rule: str, name: str, traced: Traced) -> None:
+        """Hold the rewritten graphs until the edit is made."""
+        self._rewritten[rule, name] = traced
+
+    def take_rewritten(self, rule: str, name: str) -> Traced | None:
+        """What ``keep_rewritten`` held, once."""
+        return self._rewritten.pop((rule, name), None)
 
     def own_calls(self, sets: Iterable[frozenset[str]], inplace_only: bool = False) -> dict[str, set[str]]:
         """Modules whose own forward has all operations of one of the sets, at least one of them as a call.
@@ -61,14 +135,19 @@ class Evidence:
         ``inplace_only`` passes over calls that were seen to leave their input alone.
         """
         sets = tuple(sets)
-        observation = self.observation()
-        observed = observation.functions(inplace_only) if observation else {}
+        self.observation() if self._runs is None else self._bring_up_to_date()
+        observed = self._runs is not None
         found: dict[str, set[str]] = {}
-        for name, module in self.model.named_modules():
+        for name, module in self.modules():
             if type(module).__module__ in _ONE_CALL:
                 continue
-            calls = observed.get(name, set()) if observation else _written_names(module)
-            children = {of_module(child) for child in module.children()}
+            if observed:
+                calls = {c.function for c in self._calls.get(name, ()) if c.inplace or not inplace_only}
+            else:
+                calls = _written_names(module)
+            if not calls:
+                continue
+            children: set[str | None] = {of_module(child) for child in module.children()}
             hit = set().union(*(wanted & calls for wanted in sets if wanted <= calls | children))
             if hit:
                 found[name] = hit
@@ -83,6 +162,55 @@ class Evidence:
         if missing := [name for name in names if name not in self._gates]:
             self._gates |= _measure_gates(deepcopy(self.model), missing, self.calibration or ())
         return {name: self._gates[name] for name in names}
+
+    def _bring_up_to_date(self) -> None:
+        if self._runs is None:
+            self.observation()
+        for name in sorted(self._unobserved):
+            self._unobserved.discard(name)
+            if self._runs is not None and name in self._runs:
+                self._take(name, self.rerun(name))
+
+    def _take(self, name: str, seen: Observation) -> None:
+        """Put a new run of a module and of all inside it in the place of the old one."""
+        runs = self._runs or {}
+        before = runs[name]
+        for inside in [other for other in runs if is_within(other, name)]:
+            del runs[inside]
+        for inside in [other for other in self._calls if is_within(other, name)]:
+            del self._calls[inside]
+        run = seen.runs[name]
+        runs.update(seen.runs)
+        runs[name] = ModuleRun(run.args, run.kwargs, run.output, before.count, run.versions)
+        self._calls |= _by_module(seen.calls)
+        self._stale = {other for other in self._stale if not is_within(other, name)}
+        self._stale |= {other for other in runs if other != name and is_within(name, other)}
+        self._unobserved = {other for other in self._unobserved if not is_within(other, name)}
+
+    def _timed(self, run: Callable[[], Observation]) -> Observation:
+        start = perf_counter()
+        try:
+            return run()
+        finally:
+            self.running_seconds += perf_counter() - start
+
+
+def is_within(name: str, outer: str) -> bool:
+    """Whether a module of that name is another one or is inside it."""
+    return not outer or name == outer or name.startswith(f"{outer}.")
+
+
+def _observe_whole(model: nn.Module, example: Example) -> Observation:
+    copied = example.copy()
+    with preserved(model):
+        return observe(model, copied.args, copied.kwargs)
+
+
+def _by_module(calls: Iterable[Call]) -> dict[str, list[Call]]:
+    found: Mapping[str, list[Call]] = defaultdict(list)
+    for call in calls:
+        found[call.module].append(call)
+    return dict(found)
 
 
 def _written_names(module: nn.Module) -> set[str]:

@@ -1,7 +1,7 @@
 """What a model does on example inputs: which functions each module's own forward calls, on which tensors."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from surgery.modes import restored_modes
-from surgery.module_stack import module_stack
 from surgery.names import canonical, is_inplace
 
 
@@ -36,6 +35,11 @@ class ModuleRun:
     kwargs: Mapping[str, Any]
     output: Any
     count: int  # how often it ran in one forward of the model
+    versions: tuple[int, ...] = ()  # of its tensors: they grow when a tensor is written into
+
+    def is_intact(self) -> bool:
+        """Whether nobody has written into what it received, from then on, or returned."""
+        return self.versions == versions([self.args, dict(self.kwargs), self.output])
 
 
 @dataclass(frozen=True)
@@ -91,28 +95,38 @@ def tensors(value: Any) -> list[Tensor]:
     return []
 
 
-def observe(model: nn.Module, inputs: Sequence[Any], only: Iterable[str] | None = None) -> Observation:
-    """Run the model in eval mode without gradients and note calls and module inputs; the model is left as it was.
+def versions(value: Any) -> tuple[int, ...]:
+    """Counters of writes of all tensors in a nested value."""
+    return tuple(tensor._version for tensor in tensors(value))
 
-    ``only`` limits the modules whose inputs and outputs are kept (all by default).
+
+def observe(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], prefix: str = "") -> Observation:
+    """Run a module in eval mode without gradients and note calls and module inputs; it is left as it was.
+
+    ``prefix`` is the module's own name in its model; names in the result start with it.
     """
     runs: dict[str, ModuleRun] = {}
-    wanted = None if only is None else set(only)
+    names = {child: f"{prefix}.{name}".strip(".") for name, child in module.named_modules()}
+    entered: list[tuple[int, ...]] = []
+    stack: list[str] = []
     handles = []
-    for name, module in model.named_modules():
-        if wanted is not None and name not in wanted:
-            continue
+    for child, name in names.items():
 
-        def keep(module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
+        def enter(child: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
+            stack.append(name)
+            entered.append(versions([args, kwargs]))
+
+        def leave(child: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
+            stack.pop()
             before = runs[name].count if name in runs else 0
-            runs[name] = ModuleRun(args, kwargs, output, before + 1)
+            runs[name] = ModuleRun(args, kwargs, output, before + 1, entered.pop() + versions(output))
 
-        handles.append(module.register_forward_hook(keep, with_kwargs=True))
+        handles.append(child.register_forward_pre_hook(enter, with_kwargs=True, prepend=True))
+        handles.append(child.register_forward_hook(leave, with_kwargs=True))
     try:
-        with restored_modes(model), torch.no_grad(), module_stack(model) as stack:
-            model.eval()
-            with _CallRecorder(stack) as recorder:
-                output = model(*inputs)
+        with restored_modes(module), torch.no_grad(), _CallRecorder(stack) as recorder:
+            module.eval()
+            output = module(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()

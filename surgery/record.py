@@ -1,13 +1,13 @@
 """What surgery did and did not do, and the plan that does it again. All of it is JSON."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from surgery.errors import PlanMismatch
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Refusal:
 class Plan:
     """The edits in order, between two fingerprints: of the model before and of the model after.
 
-    ``example`` holds shape and dtype of the example inputs, because a module that only traces with real inputs needs
-    them again on replay.
+    ``example`` describes the example inputs (shapes and dtypes), because edits that were made with them need them again
+    on replay.
     """
 
     before: str
     after: str
     edits: tuple[Edit, ...]
-    example: tuple[tuple[tuple[int, ...], str], ...] = ()
+    example: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; its inverse is ``from_json``."""
@@ -50,7 +50,7 @@ class Plan:
             "before": self.before,
             "after": self.after,
             "edits": [asdict(edit) for edit in self.edits],
-            "example": [{"shape": list(shape), "dtype": dtype} for shape, dtype in self.example],
+            "example": self.example,
         }
 
     @classmethod
@@ -61,8 +61,7 @@ class Plan:
             raise PlanMismatch(f"this is not a surgery plan of format {FORMAT} (found {found!r})")
         try:
             edits = tuple(Edit(**edit) for edit in data["edits"])
-            example = tuple((tuple(int(n) for n in e["shape"]), str(e["dtype"])) for e in data["example"])
-            return cls(str(data["before"]), str(data["after"]), edits, example)
+            return cls(str(data["before"]), str(data["after"]), edits, data["example"])
         except (KeyError, TypeError, ValueError) as error:
             raise PlanMismatch(f"the surgery plan is damaged: {type(error).__name__}: {error}") from error
 
@@ -73,6 +72,8 @@ class Report:
 
     plan: Plan
     refusals: tuple[Refusal, ...] = ()
+    seconds: float = field(default=0.0, compare=False)  # all of it
+    running_seconds: float = field(default=0.0, compare=False)  # forward passes on the example inputs, part of seconds
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -100,8 +101,3 @@ class Report:
             "refusals": [asdict(refusal) for refusal in self.refusals],
             "by_rule": self.by_rule(),
         }
-
-
-def describe_inputs(inputs: Sequence[Any]) -> tuple[tuple[tuple[int, ...], str], ...]:
-    """Shape and dtype of each example input."""
-    return tuple((tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in inputs)

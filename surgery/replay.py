@@ -1,35 +1,40 @@
 """Make a plan's edits again on a fresh source model."""
 
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
+from surgery.copying import copy_model
 from surgery.errors import PlanMismatch
 from surgery.evidence import Evidence
+from surgery.example import Example
 from surgery.fingerprint import fingerprint
 from surgery.record import Plan
-from surgery.registry import rules
+from surgery.registry import rules as all_rules
+from surgery.rule import Rule
 
 
-def replay(model: nn.Module, plan: Plan) -> nn.Module:
+def replay(model: nn.Module, plan: Plan, rules: Sequence[Rule] = ()) -> nn.Module:
     """A copy of ``model`` with the plan's edits; structure only, weights are loaded after.
 
-    Raises PlanMismatch where the plan was made for another model, by an unknown rule, or gives another result.
+    ``rules`` are those of your own that the plan was made with. Raises PlanMismatch where the plan was made for another
+    model, by an unknown rule, or gives another result.
     """
     if fingerprint(model) != plan.before:
         raise PlanMismatch("the plan belongs to another source model (structural fingerprints differ)")
-    known = rules()
-    work = deepcopy(model)
+    known: Mapping[str, Rule] = {**all_rules(), **{rule.name: rule for rule in rules}}
+    work = copy_model(model)
     parameter = next(model.parameters(), torch.empty(0))
-    inputs = [torch.zeros(shape, dtype=getattr(torch, dtype), device=parameter.device) for shape, dtype in plan.example]
+    evidence = Evidence(work, Example.from_json(plan.example, parameter.device), None)
     for edit in plan.edits:
         if edit.rule not in known:
             raise PlanMismatch(f"the plan needs rule {edit.rule!r}, which this version does not have")
         try:
-            known[edit.rule].apply(work, edit, Evidence(work, inputs or None, None))
+            known[edit.rule].apply(work, edit, evidence)
         except (LookupError, TypeError, ValueError) as error:
             raise PlanMismatch(f"the plan's edit {edit.rule} at {edit.site!r} does not fit: {error}") from error
+        evidence.changed(edit.site)
     if fingerprint(work) != plan.after:
         raise PlanMismatch("the plan gives another model than it did when it was made (structural fingerprints differ)")
     return work

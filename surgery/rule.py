@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, ClassVar
 
+import torch
 from torch import fx, nn
 
 from surgery.evidence import Evidence
@@ -130,9 +131,9 @@ class Rule:
 
     def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         """Edits that this rule would make, and sites that it declines."""
-        yield from self._propose_modules(model, evidence)
-        if self.operations():
+        if self.operations():  # first: replay traces them again, with the same children
             yield from self._propose_rewrites(model, evidence)
+        yield from self._propose_modules(model, evidence)
 
     def apply(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
         """Make one edit in place. Raises LookupError where the site is not what the edit says."""
@@ -145,7 +146,7 @@ class Rule:
             replace_module(model, module, self.replacement(module, edit.params))
 
     def _propose_modules(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
-        for name, module in model.named_modules():
+        for name, module in evidence.modules():
             if not self.matches(module):
                 continue
             if not name:
@@ -169,11 +170,15 @@ class Rule:
             for reason in dict.fromkeys([*evaluate.declined, *train.declined]):
                 yield Refusal(self.name, name, reason)
             if any(counts.values()):
+                evidence.keep_rewritten(self.name, name, traced)
                 params = {"rewrites": counts, "trace": traced.method}
                 yield self.edit(name, f"{max(counts.values())} x {self.label()} in forward", params)
 
     def _apply_rewrite(self, module: nn.Module, edit: Edit, evidence: Evidence) -> None:
-        traced = evidence.traced(edit.site, edit.params["trace"], module)
+        if kept := evidence.take_rewritten(self.name, edit.site):
+            install(module, kept)
+            return
+        traced = evidence.traced(edit.site, edit.params["trace"])
         if isinstance(traced, Untraceable):
             raise LookupError(f"{edit.site} cannot be traced: {traced.reason}")
         counts = {"train": self.rewrite(traced.train).count, "eval": self.rewrite(traced.evaluate).count}
@@ -199,15 +204,30 @@ def submodule(model: nn.Module, name: str) -> nn.Module:
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put ``new`` wherever ``old`` stands, so that a shared module stays shared; it takes over flag and hooks."""
+    """Put ``new`` wherever ``old`` stands, so that a shared module stays shared.
+
+    It takes over flag, hooks, device, dtype, memory format, and frozen parameters stay frozen.
+    """
     if new is not old:
         new.train(old.training)
+        _match_tensors(old, new)
         for hooks in _HOOKS:
             getattr(new, hooks).update(getattr(old, hooks))
     for parent in list(model.modules()):
         for key, child in list(parent._modules.items()):
             if child is old:
                 parent._modules[key] = new
+
+
+def _match_tensors(old: nn.Module, new: nn.Module) -> None:
+    parameters = list(old.parameters())
+    if not parameters:
+        return
+    new.to(device=parameters[0].device, dtype=parameters[0].dtype)
+    if any(p.ndim == 4 and not p.is_contiguous() for p in parameters):
+        new.to(memory_format=torch.channels_last)
+    if not any(p.requires_grad for p in parameters):
+        new.requires_grad_(False)
 
 
 def _kind(module: nn.Module) -> str:

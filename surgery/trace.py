@@ -1,16 +1,18 @@
 """Trace one module's own forward, its children left as calls."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from surgery.modes import restored_modes
 from surgery.observe import ModuleRun
+from surgery.shapes import EXAMPLE, ChildRun, faked
 
 # What a rewritten module runs in train and in eval mode; see surgery.rewrite.
 FORWARD = {True: "_surgery_forward_train", False: "_surgery_forward_eval"}
@@ -23,6 +25,7 @@ class Traced:
     train: fx.Graph
     evaluate: fx.Graph
     method: str  # symbolic or observed
+    decided: bool = False  # a shape of the example run decided what the graph looks like
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,19 @@ class _ValueProxy(fx.Proxy):
     """A proxy that knows the value it stands for, so that len(), iteration and branches on shapes work."""
 
     value: Any
+    tracer: "_Observed"
 
     def __len__(self) -> int:
         return len(self.value)
 
     def __index__(self) -> int:
-        return int(_decidable(self.value))
+        return int(self.tracer.decide(self.value))
 
     def __int__(self) -> int:
-        return int(_decidable(self.value))
+        return int(self.tracer.decide(self.value))
 
     def __float__(self) -> float:
-        return float(_decidable(self.value))
+        return float(self.tracer.decide(self.value))
 
     def __getattr__(self, name: str) -> Any:
         if not callable(getattr(self.value, name)):
@@ -70,14 +74,23 @@ def _decidable(value: Any) -> Any:
 
 
 class _Observed(_Scoped):
-    """Carries the real values along; branches on them are decided as they were for the example inputs."""
+    """Carries along what each value was in the example run, tensors as fake ones: shape and dtype without data.
 
-    def __init__(self, module: nn.Module, run: ModuleRun) -> None:
+    Branches are decided as they were for the example inputs. Nodes keep their value in ``meta["example"]``.
+    """
+
+    def __init__(self, module: nn.Module, run: ModuleRun, child_run: ChildRun) -> None:
         super().__init__()
-        bound = signature(module).bind(*run.args, **run.kwargs)
-        bound.apply_defaults()
-        self.given: Mapping[str, Any] = bound.arguments
-        self.running = False  # a child runs with real values, of which nothing is recorded
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self.given = arguments(module, run)
+        self.child_run = child_run
+        self.running = False  # a child runs with fake values, of which nothing is recorded
+        self.decided = False
+
+    def decide(self, value: Any) -> Any:
+        """A value that the graph will hold for constant."""
+        self.decided = True
+        return _decidable(value)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _ValueProxy(node, self)
@@ -92,9 +105,12 @@ class _Observed(_Scoped):
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
         outer, self.running = self.running, True
         try:
-            proxy.__dict__["value"] = self._value(kind, target, args, kwargs)
+            with torch.no_grad(), self.fake:
+                value = faked(self.fake, self._value(kind, target, args, kwargs))
         finally:
             self.running = outer
+        proxy.__dict__["value"] = value
+        proxy.node.meta[EXAMPLE] = value
         return proxy
 
     def settings(self) -> dict[str, Any]:
@@ -106,22 +122,24 @@ class _Observed(_Scoped):
             name = target.lstrip("*")
             return self.given[name if name in self.given else _unnumbered(name)]
         args, kwargs = _concrete(args), _concrete(kwargs)
-        with torch.no_grad():
-            if kind == "call_function":
-                return target(*args, **kwargs)
-            if kind == "call_method":
-                if target in {"item", "tolist", "numpy"}:
-                    _decidable(args[0])
-                return getattr(args[0], target)(*args[1:], **kwargs)
-            if kind == "call_module":
-                return self.root.get_submodule(target).forward(*args, **kwargs)
+        if kind == "call_function":
+            return target(*args, **kwargs)
+        if kind == "call_method":
+            if target in {"item", "tolist", "numpy"}:
+                _decidable(args[0])
+            return getattr(args[0], target)(*args[1:], **kwargs)
+        if kind == "call_module":
+            run = self.child_run(target)
+            if run is not None and run.count == 1:
+                return run.output
+            return self.root.get_submodule(target).forward(*args, **kwargs)
         value: Any = self.root
         for part in target.split("."):
             value = getattr(value, part)
         return value
 
     def to_bool(self, obj: Any) -> bool:
-        return bool(_decidable(obj.value))
+        return bool(self.decide(obj.value))
 
     def iter(self, obj: Any) -> Any:
         return iter([obj[i] for i in range(len(obj.value))])
@@ -148,12 +166,22 @@ def _concrete(value: Any) -> Any:
     return value
 
 
-def trace(module: nn.Module, run: ModuleRun | None = None, method: str | None = None) -> Traced | Untraceable:
-    """Graphs of the module's own forward: symbolically, or else with the inputs it received in ``run``.
+def trace(
+    module: nn.Module, run: ModuleRun | None = None, child_run: ChildRun = lambda name: None, method: str | None = None
+) -> Traced | Untraceable:
+    """Graphs of the module's own forward: with the inputs it received in ``run``, or else symbolically.
 
-    ``method`` forces one of the two, as a plan says. The module's flags, values and children are left as they were.
+    ``child_run`` tells what a child, by its name in the module, received and returned. ``method`` forces one of the
+    two, as a plan says. The module's flags, values and children are left as they were.
     """
     reasons = []
+    if method in {None, "observed"} and run is not None:
+        try:
+            tracers = [_Observed(module, run, child_run) for _ in range(2)]
+            train, evaluate = _graph(module, tracers[0], True), _graph(module, tracers[1], False)
+            return Traced(train, evaluate, "observed", any(tracer.decided for tracer in tracers))
+        except Exception as error:  # user code runs here: it may raise anything
+            reasons.append("with its real inputs: " + _one_line(error))
     if method in {None, "symbolic"}:
         if optional := _optional_arguments(module):
             reasons.append(f"what it does may depend on its optional arguments {', '.join(optional)}")
@@ -162,12 +190,6 @@ def trace(module: nn.Module, run: ModuleRun | None = None, method: str | None = 
                 return Traced(_graph(module, _Scoped(), True), _graph(module, _Scoped(), False), "symbolic")
             except Exception as error:  # user code runs here: it may raise anything
                 reasons.append(_one_line(error))
-    if method in {None, "observed"} and run is not None:
-        try:
-            train, evaluate = (_graph(module, _Observed(module, run), training) for training in (True, False))
-            return Traced(train, evaluate, "observed")
-        except Exception as error:  # user code runs here: it may raise anything
-            reasons.append("with its real inputs: " + _one_line(error))
     return Untraceable("; ".join(reasons) or "it never ran on the example inputs")
 
 
@@ -175,6 +197,13 @@ def _optional_arguments(module: nn.Module) -> list[str]:
     """Those that most calls leave out: with a proxy in their place, ``is None`` would be decided wrong."""
     parameters = signature(module).parameters.values()
     return [parameter.name for parameter in parameters if parameter.default is not parameter.empty]
+
+
+def arguments(module: nn.Module, run: ModuleRun) -> dict[str, Any]:
+    """What the forward's parameters were in that run, defaults included."""
+    bound = signature(module).bind(*run.args, **run.kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
 
 
 def signature(module: nn.Module) -> inspect.Signature:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery.engine import difference
+from surgery.verify import difference
 
 X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -210,7 +210,7 @@ def test_reestimated_statistics_are_the_data_s() -> None:
     [
         ({"before": "sha256:0"}, "another source model"),
         ({"after": "sha256:0"}, "gives another model"),
-        ({"format": 99}, "format 1"),
+        ({"format": 99}, "format 2"),
         ({"edits": [{"rule": "nosuch", "site": "", "action": "", "promise": "same_shape"}]}, "rule 'nosuch'"),
         ({"edits": [{"rule": "silu_to_relu", "site": "9", "action": "", "promise": ""}]}, "no module '9'"),
         ({"edits": [{"rule": "silu_to_relu", "site": "0", "action": "", "promise": ""}]}, "is a Conv2d"),

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.engine import difference
+from surgery.verify import difference
 from surgery.rule import Example, Rule
 
 CASES = [(rule, example) for rule in surgery.rules().values() for example in rule.examples()]
