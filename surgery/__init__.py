@@ -9,6 +9,7 @@ The input model is never modified; the result keeps its class, its methods and i
 from surgery.batchnorm import reestimate_batchnorm
 from surgery.engine import lite
 from surgery.errors import PlanMismatch, SurgeryError
+from surgery.explain import explain
 from surgery.fingerprint import fingerprint
 from surgery.operators import Operator, operators
 from surgery.record import Edit, Plan, Refusal, Report
@@ -26,6 +27,7 @@ __all__ = [
     "Report",
     "Rule",
     "SurgeryError",
+    "explain",
     "fingerprint",
     "lite",
     "operators",

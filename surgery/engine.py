@@ -77,7 +77,7 @@ def _settle(
         for rule in chosen:
             if rule.stage is Stage.CLEANUP and not edits and not named:
                 continue
-            outcome = operate(rule, evidence, failed, fault)
+            outcome = operate(rule, evidence, [*edits, *failed], fault)
             edits += outcome.edits
             failed += outcome.failed
             refusals[rule.name] = outcome.refusals

@@ -34,20 +34,18 @@ class _Failure:
 Fault = Callable[[nn.Module], str | None]
 
 
-def operate(rule: Rule, evidence: Evidence, refused: Sequence[Refusal] = (), fault: Fault | None = None) -> Outcome:
+def operate(rule: Rule, evidence: Evidence, past: Sequence[Edit | Refusal] = (), fault: Fault | None = None) -> Outcome:
     """Apply a rule in place. Whatever goes wrong at a site is a refusal there, and the site is as it was.
 
-    Sites in ``refused`` are not tried again. With ``fault``, which tells what is wrong with an edited model, each edit
+    Sites where the rule failed in the past are not tried again, nor modules that it made. With ``fault``, which tells what is wrong with an edited model, each edit
     is made alone and the whole model is looked at.
     """
-    known = {(refusal.rule, refusal.site) for refusal in refused}
     try:
         proposals = list(rule.propose(evidence.model, evidence))
     except Exception as error:  # rules are open to others' code
         return Outcome(failed=(Refusal(rule.name, "", f"the rule fails: {_one_line(error)}"),))
     refusals = [proposal for proposal in proposals if isinstance(proposal, Refusal)]
-    wanted = [p for p in proposals if isinstance(p, Edit) and (p.rule, p.site) not in known]
-    wanted = _outermost(wanted)
+    wanted = _outermost([p for p in proposals if isinstance(p, Edit) and not _is_settled(p, past)])
     if not wanted:
         return Outcome(refusals=tuple(refusals))
     groups = [[edit] for edit in wanted] if fault else [wanted]
@@ -68,6 +66,19 @@ def operate(rule: Rule, evidence: Evidence, refused: Sequence[Refusal] = (), fau
             else:
                 groups += [[edit] for edit in failure.edits]
     return Outcome(tuple(done), tuple(refusals), tuple(failed))
+
+
+def _is_settled(edit: Edit, past: Sequence[Edit | Refusal]) -> bool:
+    """Whether the rule failed at this site before, or made the module that it would replace."""
+    for event in past:
+        if event.rule != edit.rule:
+            continue
+        if isinstance(event, Refusal) and event.site == edit.site:
+            return True
+        replaced = isinstance(event, Edit) and "rewrites" not in event.params and "rewrites" not in edit.params
+        if replaced and is_within(edit.site, event.site):
+            return True
+    return False
 
 
 def _outermost(edits: Sequence[Edit]) -> list[Edit]:

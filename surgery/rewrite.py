@@ -16,13 +16,18 @@ def install(module: nn.Module, traced: Traced) -> None:
     """Make the module run the graphs: eval or train by its own flag, as before.
 
     The module's class becomes a subclass of its own with another ``forward``; isinstance, methods, deepcopy and
-    state_dict work as before.
+    state_dict work as before. A GraphModule gets the eval graph. Raises ValueError where that would be wrong.
     """
     added = new_modules(traced.evaluate) | new_modules(traced.train)
     for name, child in added.items():
         module.add_module(name, child.train(module.training))
     train, train_source = _function(traced.train)
     evaluate, evaluate_source = _function(traced.evaluate)
+    if isinstance(module, fx.GraphModule):
+        if train_source != evaluate_source:
+            raise ValueError("a GraphModule has one graph, and train and eval mode would need two")
+        _install_graph(module, traced.evaluate)
+        return
     if train_source == evaluate_source:
         forward, source = evaluate, evaluate_source
     else:
@@ -32,6 +37,14 @@ def install(module: nn.Module, traced: Traced) -> None:
     members |= {"__doc__": base.__doc__, _BASE: base, _CODE: source}
     members |= {FORWARD[True]: train, FORWARD[False]: evaluate}
     module.__class__ = type(base.__name__, (base,), members)
+
+
+def _install_graph(module: fx.GraphModule, graph: fx.Graph) -> None:
+    """With a class of its own, because compiling sets ``forward`` on the class."""
+    kind = type(module)
+    members = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    module.__class__ = type(kind.__name__, kind.__bases__, members)
+    module.graph = graph
 
 
 def call_new_module(graph: fx.Graph, name: str, module: nn.Module, args: tuple[Any, ...]) -> fx.Node:
@@ -85,7 +98,9 @@ def original_class(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def rewritten_code(module: nn.Module) -> str | None:
-    """Source of the rewritten forward, or None where surgery has not touched it."""
+    """Source of the rewritten forward, or None where surgery has not touched it; a GraphModule's own code."""
+    if isinstance(module, fx.GraphModule):
+        return module.code
     return cast(str | None, getattr(type(module), _CODE, None))
 
 

@@ -113,12 +113,13 @@ class Rule:
         """Rewrite a module's own graph in place."""
         count, declined = 0, []
         for pattern in self.patterns:
-            for match in list(pattern.matches(graph)):
-                if match.root.graph is not graph or match.root._erased:
-                    continue  # it was a part of an earlier match
-                if match.root.op == "call_module":
-                    continue  # replaced as a module
-                with graph.inserting_after(match.root):
+            there = set(graph.nodes)
+            for match in pattern.matches(
+                graph
+            ):  # one after the other: a match may read what takes the last one's place
+                if match.root not in there or match.root.op == "call_module":
+                    continue  # made by this rule, or replaced as a module
+                with graph.inserting_before(match.root):
                     new = self.emit(graph, match)
                 if isinstance(new, Decline):
                     declined.append(new.reason)
