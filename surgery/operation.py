@@ -37,8 +37,8 @@ Fault = Callable[[nn.Module], str | None]
 def operate(rule: Rule, evidence: Evidence, past: Sequence[Edit | Refusal] = (), fault: Fault | None = None) -> Outcome:
     """Apply a rule in place. Whatever goes wrong at a site is a refusal there, and the site is as it was.
 
-    Sites where the rule failed in the past are not tried again, nor modules that it made. With ``fault``, which tells what is wrong with an edited model, each edit
-    is made alone and the whole model is looked at.
+    Sites where the rule failed in the past are not tried again, nor modules that it made. With ``fault``, which tells
+    what is wrong with an edited model, each edit is made alone and the whole model is looked at.
     """
     try:
         proposals = list(rule.propose(evidence.model, evidence))

@@ -129,18 +129,18 @@ BAD_VALUES = [
     (
         "train:\n  epochs: 3",
         "surgery:\n  rules: silu_to_relu",
-        ":9: surgery.rules: should be 'default' or a list, not 'silu_to_relu'; write [silu_to_relu]",
+        ":9: surgery.rules: should be 'default' or 'none' or a list, not 'silu_to_relu'; write [silu_to_relu]",
     ),
     (
         "train:\n  epochs: 3",
         "surgery:\n  rules: defalt",
-        ":9: surgery.rules: should be 'default' or a list, not 'defalt'; did you mean 'default'?",
+        ":9: surgery.rules: should be 'default' or 'none' or a list, not 'defalt'; did you mean 'default'?",
     ),
     ("train:\n  epochs: 3", "surgery:\n  rules: [1]", ':9: surgery.rules[0]: should be text, not 1; write "1"'),
     (
         "train:\n  epochs: 3",
         "surgery:\n  rules: []",
-        ":9: surgery.rules: should be 'default' or a longer list, not a list of 0",
+        ":9: surgery.rules: should be 'default' or 'none' or a longer list, not a list of 0",
     ),
     (
         "train:\n  epochs: 3",
@@ -320,6 +320,11 @@ def test_rules_are_not_named_where_no_edits_are_expected(checkout: Path) -> None
     text = RECIPE_TEXT + "surgery:\n  expect: no_edits\n  rules: [silu_to_relu]\n"
     found = complaints(write(checkout, {file: text, PROFILE: PROFILE_TEXT.replace("v2_lite", "v2")}))
     assert found == [file + ":12: surgery.rules: rules are named where no edits are expected; remove them"]
+
+
+def test_edits_are_not_expected_of_no_rules(checkout: Path) -> None:
+    found = complaints(write(checkout, {RECIPE: RECIPE_TEXT + "surgery:\n  rules: none\n"}))
+    assert found == [RECIPE + ":11: surgery.rules: no rules are applied, but edits are expected; set expect: no_edits"]
 
 
 BAD_FILES: list[tuple[dict[str, str | bytes], list[str]]] = [

@@ -16,9 +16,9 @@ class Source(Config):
 
 
 class Surgery(Config):
-    """Which rules to apply: ``default`` for all of them, or a list of names."""
+    """Which rules to apply: ``default`` for all but options, ``none``, or a list of names."""
 
-    rules: Literal["default"] | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = "default"
+    rules: Literal["default", "none"] | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = "default"
     expect: Literal["edits", "no_edits"] = "edits"  # no_edits: nothing to replace; the release is not called lite
     calibration_batches: Positive = 16  # training batches that mean gates and BatchNorm statistics come from
 

@@ -85,9 +85,10 @@ def _lite_or_not(name: str, recipe: Document) -> Iterator[Problem]:
     elif not expects_edits and name.endswith("_lite"):
         fact = f"expects no edits, so it is not lite, but is called '{shown(name)}'"
         yield recipe.problem(("surgery", "expect"), fact, "rename the file without '_lite', or expect edits")
-
     if not expects_edits and _list(recipe, ("surgery", "rules")):
         yield recipe.problem(("surgery", "rules"), "rules are named where no edits are expected", "remove them")
+    if expects_edits and _at(recipe, ("surgery", "rules")) == "none":
+        yield recipe.problem(("surgery", "rules"), "no rules are applied, but edits are expected", "set expect: no_edits")
 
 
 def _of_use(recipe: Document, profile: str, document: Document) -> Iterator[Problem]:

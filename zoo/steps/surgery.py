@@ -1,5 +1,7 @@
 """Surgery: pick and apply rules, start what they replaced from measured values, evaluate before any training."""
 
+from typing import Literal
+
 import surgery
 from zoo import tasks
 from zoo.atomic import write_json
@@ -29,7 +31,9 @@ def run(job: Job) -> Result:
             seed=job.settings["seed"],
         )
     )
-    rules = settings.rules if settings.rules == "default" else list(settings.rules)
+    rules: Literal["default"] | list[str] = "default"
+    if settings.rules != "default":
+        rules = [] if settings.rules == "none" else list(settings.rules)
     try:
         lite, report = surgery.lite(source, rules, example_inputs=(batches[0][:1],), calibration=batches)
     except surgery.SurgeryError as error:
