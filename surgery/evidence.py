@@ -42,6 +42,7 @@ class Evidence:
         self._unobserved: set[str] = set()  # modules that changed since they ran
         self._stale: set[str] = set()  # modules with another output than when they ran, of the same shape
         self._modules: list[tuple[str, nn.Module]] | None = None
+        self._own: dict[str, tuple[set[str], set[str]]] | None = None
         self._gates: dict[str, Tensor] = {}
         self._rewritten: dict[tuple[str, str], Traced] = {}
 
@@ -64,7 +65,7 @@ class Evidence:
             if self._runs is None:
                 self.first_output = self._whole.output
             self._runs, self._unobserved, self._stale = dict(self._whole.runs), set(), set()
-            self._calls = _by_module(self._whole.calls)
+            self._calls, self._own = _by_module(self._whole.calls), None
         return self._whole
 
     def run(self, name: str) -> ModuleRun | None:
@@ -103,7 +104,7 @@ class Evidence:
 
     def changed(self, name: str, seen: Observation | None = None) -> None:
         """A module was changed. ``seen`` is a run of it since then."""
-        self._modules = self._whole = None
+        self._modules = self._whole = self._own = None
         self._rewritten = {key: t for key, t in self._rewritten.items() if not is_within(key[1], name)}
         if self._runs is None:
             return
@@ -135,23 +136,29 @@ class Evidence:
         ``inplace_only`` passes over calls that were seen to leave their input alone.
         """
         sets = tuple(sets)
-        self.observation() if self._runs is None else self._bring_up_to_date()
-        observed = self._runs is not None
         found: dict[str, set[str]] = {}
-        for name, module in self.modules():
-            if type(module).__module__ in _ONE_CALL:
-                continue
-            if observed:
-                calls = {c.function for c in self._calls.get(name, ()) if c.inplace or not inplace_only}
-            else:
-                calls = _written_names(module)
-            if not calls:
-                continue
-            children: set[str | None] = {of_module(child) for child in module.children()}
-            hit = set().union(*(wanted & calls for wanted in sets if wanted <= calls | children))
+        for name, (calls, children) in self._operations().items():
+            if inplace_only and self._runs is not None:
+                calls = {call.function for call in self._calls.get(name, ()) if call.inplace}
+            hit = {name for wanted in sets if wanted & calls and wanted <= calls | children for name in wanted & calls}
             if hit:
                 found[name] = hit
         return found
+
+    def _operations(self) -> Mapping[str, tuple[set[str], set[str]]]:
+        """What each module's own forward calls, and the operations that its children stand for."""
+        self._bring_up_to_date()
+        if self._own is None:
+            self._own = {}
+            for name, module in self.modules():
+                if type(module).__module__ in _ONE_CALL:
+                    continue
+                observed = self._runs is not None
+                calls = {c.function for c in self._calls.get(name, ())} if observed else _written_names(module)
+                if calls:
+                    children = (of_module(child) for child in module._modules.values() if child is not None)
+                    self._own[name] = calls, {child for child in children if child}
+        return self._own
 
     def mean_gates(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Mean of each channel gate over the calibration data, shape (C,).
@@ -179,6 +186,7 @@ class Evidence:
             del runs[inside]
         for inside in [other for other in self._calls if is_within(other, name)]:
             del self._calls[inside]
+        self._own = None
         run = seen.runs[name]
         runs.update(seen.runs)
         runs[name] = ModuleRun(run.args, run.kwargs, run.output, before.count, run.versions)

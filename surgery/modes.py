@@ -5,11 +5,13 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from surgery.walk import modules
+
 
 @contextmanager
 def restored_modes(model: nn.Module) -> Iterator[None]:
     """Inside, flags may change; after, each module has its own flag again."""
-    flags = [(module, module.training) for module in model.modules()]
+    flags = [(module, module.training) for module in modules(model)]
     try:
         yield
     finally:

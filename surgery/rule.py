@@ -14,6 +14,7 @@ from surgery.pattern import CallPattern, Match, Pattern
 from surgery.record import Edit, Refusal
 from surgery.rewrite import install, put_in_place
 from surgery.trace import Traced, Untraceable
+from surgery.walk import modules
 
 _HOOKS = (
     *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
@@ -214,10 +215,9 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         _match_tensors(old, new)
         for hooks in _HOOKS:
             getattr(new, hooks).update(getattr(old, hooks))
-    for parent in list(model.modules()):
-        for key, child in list(parent._modules.items()):
-            if child is old:
-                parent._modules[key] = new
+    for parent in modules(model):
+        for key in [key for key, child in parent._modules.items() if child is old]:
+            parent._modules[key] = new
 
 
 def _match_tensors(old: nn.Module, new: nn.Module) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from surgery.walk import modules
+
 _CONTAINERS: frozenset[Any] = frozenset({dict, list, set, OrderedDict})  # they change in place
 
 
@@ -15,7 +17,7 @@ class Snapshot:
     """The state of every module at one moment. Tensors are held, not copied: edits replace them."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._states = {module: _State(module) for module in model.modules()}
+        self._states = {module: _State(module) for module in modules(model)}
 
     def restore(self) -> None:
         """Every module is again what it was."""
@@ -65,7 +67,8 @@ class _State:
 def preserved(model: nn.Module) -> Iterator[None]:
     """Whatever running the model stores on its modules or writes into their buffers is taken back."""
     snapshot = Snapshot(model)
-    buffers = [(b, b._version, b.detach().clone()) for b in model.buffers() if not _is_lazy(b)]
+    held = [b for module in modules(model) for b in module._buffers.values() if b is not None and not _is_lazy(b)]
+    buffers = [(b, b._version, b.detach().clone()) for b in held]
     try:
         yield
     finally:
