@@ -2,6 +2,7 @@
 
 import dis
 from collections.abc import Iterator
+from functools import cache
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -17,7 +18,12 @@ def scopes(module: nn.Module) -> list[str]:
     Looks at bytecode, so nothing is run. Methods called on ``self``, ``super()``, functions of the same file and
     decorators are followed; child modules and torch itself are not.
     """
-    kind = type(module)
+    kind: Any = type(module)
+    return list(_of_kind(kind))
+
+
+@cache
+def _of_kind(kind: Any) -> tuple[str, ...]:
     found: set[str] = set()
     seen: set[CodeType] = set()
     todo: list[Any] = [kind.forward]
@@ -32,7 +38,7 @@ def scopes(module: nn.Module) -> list[str]:
         for code in _with_nested(function.__code__):
             found |= SCOPES.intersection(code.co_names)
             todo += _reached(code, function, kind)
-    return sorted(found)
+    return tuple(sorted(found))
 
 
 def _with_nested(code: CodeType) -> Iterator[CodeType]:

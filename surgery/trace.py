@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from surgery.context import scopes
 from surgery.modes import restored_modes
 from surgery.observe import ModuleRun
 from surgery.shapes import EXAMPLE, ChildRun, faked
@@ -174,6 +175,8 @@ def trace(
     ``child_run`` tells what a child, by its name in the module, received and returned. ``method`` forces one of the
     two, as a plan says. The module's flags, values and children are left as they were.
     """
+    if used := scopes(module):
+        return Untraceable(f"its forward runs calls inside {', '.join(used)}, which a graph would lose")
     reasons = []
     if method in {None, "observed"} and run is not None:
         try:
