@@ -12,8 +12,8 @@ from surgery.modes import restored_modes
 def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace every running mean and variance by its average over ``batches`` of model inputs, (N, C, H, W) each.
 
-    Changes ``model`` in place; layers without running statistics, dropout and train/eval flags stay as they are.
-    Without any batch nothing changes.
+    Changes ``model`` in place; layers without running statistics, dropout and train/eval flags stay as they are, and
+    so do layers that no batch reaches or that get one value per channel, of which no variance can be measured.
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     batches = iter(batches)
@@ -21,6 +21,7 @@ def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     if first is None or not layers:
         return
     momenta = [layer.momentum for layer in layers]
+    before = [{name: value.clone() for name, value in layer.named_buffers(recurse=False)} for layer in layers]
     try:
         with restored_modes(model), torch.no_grad():
             model.eval()
@@ -32,5 +33,7 @@ def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
             for batch in batches:
                 model(batch)
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
+        for layer, momentum, buffers in zip(layers, momenta, before, strict=True):
             layer.momentum = momentum
+            if layer.num_batches_tracked == 0:
+                layer.load_state_dict(buffers, strict=False)

@@ -1,9 +1,9 @@
-"""Context managers of a forward, such as ``torch.no_grad()``: a traced graph has no blocks and would lose them."""
+"""What a forward's code mentions: scopes such as ``torch.no_grad()``, which a graph would lose, and its mode."""
 
 import dis
 from collections.abc import Iterator
-from functools import cache
-from types import CodeType, FunctionType
+from functools import cache, partial
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from torch import nn
@@ -19,11 +19,19 @@ def scopes(module: nn.Module) -> list[str]:
     decorators are followed; child modules and torch itself are not.
     """
     kind: Any = type(module)
-    return list(_of_kind(kind))
+    return sorted(_mentioned(kind) & SCOPES)
+
+
+def mentions_mode(module: nn.Module) -> bool:
+    """Whether a module's own forward may do something else in train mode than in eval mode, as far as code tells."""
+    kind: Any = type(module)
+    own_functions = any(isinstance(value, FunctionType | MethodType | partial) for value in vars(module).values())
+    return own_functions or "training" in _mentioned(kind)
 
 
 @cache
-def _of_kind(kind: Any) -> tuple[str, ...]:
+def _mentioned(kind: Any) -> frozenset[str]:
+    """All names in a forward and in the functions that it reaches, and the scopes of decorators."""
     found: set[str] = set()
     seen: set[CodeType] = set()
     todo: list[Any] = [kind.forward]
@@ -36,9 +44,9 @@ def _of_kind(kind: Any) -> tuple[str, ...]:
             continue
         seen.add(function.__code__)
         for code in _with_nested(function.__code__):
-            found |= SCOPES.intersection(code.co_names)
+            found |= {*code.co_names, *(value for value in code.co_consts if value == "training")}
             todo += _reached(code, function, kind)
-    return tuple(sorted(found))
+    return frozenset(found)
 
 
 def _with_nested(code: CodeType) -> Iterator[CodeType]:

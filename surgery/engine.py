@@ -1,5 +1,6 @@
 """Apply rules to a copy of a model, look at the result after each, and keep what held its promise."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from time import perf_counter
 from typing import Any, Literal
@@ -13,11 +14,13 @@ from surgery.evidence import Evidence
 from surgery.example import Example
 from surgery.fingerprint import fingerprint
 from surgery.operation import Fault, operate
-from surgery.record import Edit, Plan, Refusal, Report
+from surgery.record import Edit, LeftAlone, Plan, Refusal, Report
 from surgery.registry import rules as all_rules
 from surgery.rule import Promise, Rule, Stage
 from surgery.verify import BatchCheck, broken_promise
 
+# Calls that no rule is about, told to the user: they move data across the whole image or sort it.
+REPORTED = frozenset({"roll", "grid_sample", "unfold", "fold", "topk", "sort", "argsort", "fft2", "rfft2", "irfft2"})
 # What one rule leaves may be what another one takes; a model is settled when a pass edits nothing.
 MAX_PASSES = 4
 
@@ -39,8 +42,15 @@ def lite(
     Raises SurgeryError where a name is no rule, a named rule changes nothing, the model fails on its inputs or is one
     that cannot be operated on.
     """
-    start = perf_counter()
     chosen, named = _choose(rules)
+    return apply_rules(model, chosen, named, example_inputs, calibration)
+
+
+def apply_rules(
+    model: nn.Module, chosen: Sequence[Rule], named: bool, example_inputs: Any, calibration: Iterable[Tensor] | None
+) -> tuple[nn.Module, Report]:
+    """``lite`` with rules in the order given; ``named``: each has to edit something, and cleanup acts by itself."""
+    start = perf_counter()
     example = Example.of(example_inputs)
     batches = list(calibration) if isinstance(calibration, Iterator) else calibration  # read more than once
     evidence = Evidence(copy_model(model), example, batches)
@@ -61,7 +71,16 @@ def lite(
     plan = Plan(fingerprint(model), after, tuple(edits), example.describe() if example else None)
     if any(edit.promise == Promise.SAME_SHAPE for edit in edits):
         reestimate_batchnorm(work, batches or ())
-    return work, Report(plan, tuple(refusals), perf_counter() - start, evidence.running_seconds)
+    left = _left_alone(evidence)
+    return work, Report(plan, tuple(refusals), left, perf_counter() - start, evidence.running_seconds)
+
+
+def _left_alone(evidence: Evidence) -> tuple[LeftAlone, ...]:
+    observation = evidence.observation()
+    counts = Counter(
+        (c.module, c.function) for c in (observation.calls if observation else ()) if c.function in REPORTED
+    )
+    return tuple(LeftAlone(site, call, count) for (site, call), count in counts.items())
 
 
 def _settle(

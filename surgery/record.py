@@ -31,6 +31,15 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class LeftAlone:
+    """Calls that devices may be slow at and that no rule is about, such as the rolled windows of Swin."""
+
+    site: str  # the module whose own forward makes them
+    call: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """The edits in order, between two fingerprints: of the model before and of the model after.
 
@@ -72,6 +81,7 @@ class Report:
 
     plan: Plan
     refusals: tuple[Refusal, ...] = ()
+    left_alone: tuple[LeftAlone, ...] = ()
     seconds: float = field(default=0.0, compare=False)  # all of it
     running_seconds: float = field(default=0.0, compare=False)  # forward passes on the example inputs, part of seconds
 
@@ -99,5 +109,6 @@ class Report:
         return {
             "edits": [{"rule": e.rule, "site": e.site, "action": e.action, "promise": e.promise} for e in self.edits],
             "refusals": [asdict(refusal) for refusal in self.refusals],
+            "left_alone": [asdict(left) for left in self.left_alone],
             "by_rule": self.by_rule(),
         }

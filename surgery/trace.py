@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from surgery.context import scopes
+from surgery.context import mentions_mode, scopes
 from surgery.modes import restored_modes
 from surgery.observe import ModuleRun
 from surgery.shapes import EXAMPLE, ChildRun, faked
@@ -181,7 +182,7 @@ def trace(
     if method in {None, "observed"} and run is not None:
         try:
             tracers = [_Observed(module, run, child_run) for _ in range(2)]
-            train, evaluate = _graph(module, tracers[0], True), _graph(module, tracers[1], False)
+            train, evaluate = _both(module, *tracers)
             return Traced(train, evaluate, "observed", any(tracer.decided for tracer in tracers))
         except Exception as error:  # user code runs here: it may raise anything
             reasons.append("with its real inputs: " + _one_line(error))
@@ -190,10 +191,20 @@ def trace(
             reasons.append(f"what it does may depend on its optional arguments {', '.join(optional)}")
         else:
             try:
-                return Traced(_graph(module, _Scoped(), True), _graph(module, _Scoped(), False), "symbolic")
+                return Traced(*_both(module, _Scoped(), _Scoped()), method="symbolic")
             except Exception as error:  # user code runs here: it may raise anything
                 reasons.append(_one_line(error))
     return Untraceable("; ".join(reasons) or "it never ran on the example inputs")
+
+
+def _both(module: nn.Module, train: _Scoped, evaluate: _Scoped) -> tuple[fx.Graph, fx.Graph]:
+    """Graphs of train and of eval mode; where the code does not look at the mode, one is a copy of the other."""
+    graph = _graph(module, evaluate, False)
+    if mentions_mode(module):
+        return _graph(module, train, True), graph
+    copied = deepcopy(graph)
+    copied.owning_module = module  # type: ignore[assignment]
+    return copied, graph
 
 
 def _optional_arguments(module: nn.Module) -> list[str]:

@@ -184,6 +184,16 @@ def test_a_computed_tensor_on_a_module_is_no_obstacle() -> None:
     assert torch.equal(lite[0].last, model[0].last)
 
 
+def test_what_no_rule_is_about_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    class Windows(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.roll(x, 2, 3) + x.roll((1, 1), (2, 3))
+
+    report = surgery.explain(nn.Sequential(Windows(), nn.SiLU()), example_inputs=X)
+    assert [(left.site, left.call, left.count) for left in report.left_alone] == [("0", "roll", 2)]
+    assert "no rule is about:\n0  roll  2 x\n" in capsys.readouterr().out
+
+
 def test_explain_prints_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     model = small()
     before = fingerprint(model)

@@ -1,18 +1,68 @@
 """Activations that cost a look-up table or several operators become ReLU."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.pattern import Match, Pattern
+from surgery.call_flow import flow
+from surgery.evidence import Evidence
+from surgery.formula import Formula
+from surgery.names import behaves_as
+from surgery.pattern import CallPattern, Match
+from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage
 
+_TIMM = "timm.layers.activations"
 
-class ToRelu(Rule):
-    """An activation, written as module, function, method or formula, becomes ReLU."""
+
+class Calls(nn.Module):
+    """A line of somebody's forward, for examples of rules that rewrite calls."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the function gives."""
+        return self.function(x)
+
+
+class ElementwiseRule(Rule):
+    """Replaces an activation, written as module, function, method or formula."""
+
+    def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
+        """A module that is replaced is not rewritten inside as well."""
+        proposals = list(super().propose(model, evidence))
+        replaced = {p.site for p in proposals if isinstance(p, Edit) and "rewrites" not in p.params}
+        for proposal in proposals:
+            inside = isinstance(proposal, Refusal) or "rewrites" in proposal.params
+            if inside and proposal.site in replaced:
+                continue
+            if isinstance(proposal, Refusal) and proposal.site and not self._acts_on_data(proposal.site, evidence):
+                continue
+            yield proposal
+
+    def _acts_on_data(self, site: str, evidence: Evidence) -> bool:
+        """Whether a forward makes one of the rule's calls on data; of weights alone the result is a constant."""
+        observation = evidence.observation()
+        if observation is None:
+            return True
+        names = {name for wanted in self.operations() for name in wanted} - {"mul", "div"}
+        of_data = flow(observation).depends
+        return any(c.module == site and c.function in names and of_data[at] for at, c in enumerate(observation.calls))
+
+    def label(self) -> str:
+        """The function's name."""
+        return self.name.replace("_to_", " -> ")
+
+
+class ToRelu(ElementwiseRule):
+    """An activation becomes ReLU."""
 
     promise = Promise.SAME_SHAPE
 
@@ -24,39 +74,37 @@ class ToRelu(Rule):
         """A call of relu."""
         return graph.call_function(F.relu, (match.variables[0],))
 
-    def label(self) -> str:
-        """The function's name."""
-        return self.name.replace("_to_", " -> ")
-
     def examples(self) -> Sequence[Example]:
         """Each type, each way to write it, and a ReLU that stays."""
         modules = [Example(kind, (2, 4, 5, 5), 1) for kind in self.types]
-        calls = [Example(_calling(snippet), (2, 4, 5, 5), 1) for snippet in self.snippets()]
+        calls = [Example(partial(Calls, _then_add(snippet)), (2, 4, 5, 5), 1) for snippet in self.snippets()]
         return [*modules, *calls, Example(nn.ReLU, (2, 4, 5, 5), 0)]
 
-    def snippets(self) -> Sequence[Any]:
+    def snippets(self) -> Sequence[Callable[[Tensor], Tensor]]:
         """Functions of one tensor that the rule rewrites."""
         return ()
 
 
-def _calling(snippet: Any) -> Any:
-    class Calls(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return snippet(x) + 1  # type: ignore[no-any-return]
-
-    return Calls
+def _then_add(snippet: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: snippet(x) + 1
 
 
 class Relu6ToRelu(ToRelu):
     """ReLU6's upper bound costs a clip on devices whose convolutions fuse only ReLU."""
 
     name = "relu6_to_relu"
+    stage = Stage.PART  # after Hardswish, x * relu6(x + 3) / 6
     types = (nn.ReLU6,)
-    patterns = (Pattern(F.relu6), Pattern(lambda x: F.hardtanh(x, 0.0, 6.0)))
+    patterns = (Formula(F.relu6, "relu6", "hardtanh", "clamp", "clip"),)
 
-    def snippets(self) -> Sequence[Any]:
-        """Function and hardtanh form."""
-        return (F.relu6, lambda x: F.hardtanh(x, 0.0, 6.0))
+    def matches(self, module: nn.Module) -> bool:
+        """A Hardtanh with these bounds too."""
+        bounded = isinstance(module, nn.Hardtanh) and behaves_as(module, nn.Hardtanh)
+        return super().matches(module) or (bounded and [module.min_val, module.max_val] == [0, 6])
+
+    def snippets(self) -> Sequence[Callable[[Tensor], Tensor]]:
+        """Function, hardtanh and clamp."""
+        return (F.relu6, lambda x: F.hardtanh(x, 0.0, 6.0), lambda x: x.clamp(0, 6))
 
 
 class SiluToRelu(ToRelu):
@@ -64,9 +112,10 @@ class SiluToRelu(ToRelu):
 
     name = "silu_to_relu"
     types = (nn.SiLU,)
-    patterns = (Pattern(F.silu), Pattern(lambda x: x * torch.sigmoid(x)))
+    class_names = (f"{_TIMM}.Swish", f"{_TIMM}_me.SwishMe", "mmcv.cnn.bricks.swish.Swish")
+    patterns = (Formula(F.silu, "silu", "sigmoid mul"),)
 
-    def snippets(self) -> Sequence[Any]:
+    def snippets(self) -> Sequence[Callable[[Tensor], Tensor]]:
         """Function, formula both ways round, method."""
         return (F.silu, lambda x: x * torch.sigmoid(x), lambda x: x.sigmoid() * x, lambda x: x.mul(F.sigmoid(x)))
 
@@ -76,55 +125,110 @@ class HardswishToRelu(ToRelu):
 
     name = "hardswish_to_relu"
     types = (nn.Hardswish,)
-    patterns = (
-        Pattern(F.hardswish),
-        Pattern(lambda x: x * F.hardsigmoid(x)),
-        Pattern(lambda x: x * F.relu6(x + 3) / 6),
-        Pattern(lambda x: x * (F.relu6(x + 3) / 6)),
-    )
+    class_names = (f"{_TIMM}.HardSwish", f"{_TIMM}_me.HardSwishMe", "mmcv.cnn.bricks.hswish.HSwish")
+    patterns = (Formula(F.hardswish, "hardswish", "hardsigmoid mul", "relu6 mul", "hardtanh mul", "clamp mul"),)
 
-    def snippets(self) -> Sequence[Any]:
+    def snippets(self) -> Sequence[Callable[[Tensor], Tensor]]:
         """Function and formulas."""
         return (
             F.hardswish,
             lambda x: x * F.hardsigmoid(x),
             lambda x: x * F.relu6(x + 3.0) / 6.0,
             lambda x: (F.relu6(3 + x) / 6) * x,
+            lambda x: x * (x + 3).clamp(0, 6) * (1 / 6),
+            lambda x: F.hardtanh(x + 3, 0.0, 6.0).mul(x).div(6),
         )
 
 
-class HardsigmoidToRelu(ToRelu):
-    """A Hardsigmoid outside of a gate (gates go first) is one more table; ReLU keeps its lower bound."""
-
-    name = "hardsigmoid_to_relu"
-    stage = Stage.PART  # after Hardswish, x * hardsigmoid(x)
-    types = (nn.Hardsigmoid,)
-    patterns = (Pattern(F.hardsigmoid), Pattern(lambda x: F.relu6(x + 3) / 6))
-
-    def snippets(self) -> Sequence[Any]:
-        """Function and formula."""
-        return (F.hardsigmoid, lambda x: F.relu6(x + 3) / 6)
-
-
 class GeluToRelu(ToRelu):
-    """GELU, erf or tanh form, needs a look-up table or a fused pattern that few devices know."""
+    """GELU, erf, tanh or sigmoid form, needs a look-up table or a fused pattern that few devices know."""
 
     name = "gelu_to_relu"
     types = (nn.GELU,)
-    patterns = (Pattern(F.gelu),)
+    class_names = (f"{_TIMM}.GELU", f"{_TIMM}.GELUTanh", f"{_TIMM}.QuickGELU")
+    patterns = (
+        Formula(F.gelu, "gelu", "erf mul"),
+        Formula(lambda x: F.gelu(x, approximate="tanh"), "gelu", "tanh mul"),
+        Formula(lambda x: x * torch.sigmoid(1.702 * x), "sigmoid mul"),
+    )
 
-    def snippets(self) -> Sequence[Any]:
-        """Both forms."""
-        return (F.gelu, lambda x: F.gelu(x, approximate="tanh"))
+    def snippets(self) -> Sequence[Callable[[Tensor], Tensor]]:
+        """All forms."""
+        return (
+            F.gelu,
+            lambda x: F.gelu(x, approximate="tanh"),
+            lambda x: x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0))),
+            lambda x: 0.5 * x * (1 + (x * 0.70710678).erf()),
+            lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * torch.pow(x, 3)))),
+            lambda x: 0.5 * x * (1 + torch.tanh(x * 0.7978845608 * (1 + 0.044715 * x * x))),
+            lambda x: x * torch.sigmoid(1.702 * x),
+        )
 
 
 class MishToRelu(ToRelu):
-    """Mish, x * tanh(softplus(x)), needs a look-up table or runs as three operators."""
+    """Mish, x * tanh(softplus(x)), needs a look-up table or runs as three operators, its hard form as four."""
 
     name = "mish_to_relu"
     types = (nn.Mish,)
-    patterns = (Pattern(F.mish), Pattern(lambda x: x * torch.tanh(F.softplus(x))))
+    class_names = tuple(f"{_TIMM}{kind}" for kind in (".Mish", "_me.MishMe", ".HardMish", "_me.HardMishMe"))
+    patterns = (
+        Formula(F.mish, "mish", "softplus tanh mul", "exp tanh mul"),
+        Formula(lambda x: 0.5 * x * (x + 2).clamp(0, 2), "clamp mul"),
+    )
 
-    def snippets(self) -> Sequence[Any]:
-        """Function and formula."""
-        return (F.mish, lambda x: x * torch.tanh(F.softplus(x)))
+    def snippets(self) -> Sequence[Callable[[Tensor], Tensor]]:
+        """Function and formulas."""
+        return (
+            F.mish,
+            lambda x: x * torch.tanh(F.softplus(x)),
+            lambda x: x.mul(F.softplus(x).tanh()),
+            lambda x: 0.5 * x * (x + 2).clamp(min=0, max=2),
+        )
+
+
+class EluToRelu(ToRelu):
+    """ELU, CELU and SELU need an exponential for what ReLU sets to zero."""
+
+    name = "elu_to_relu"
+    types = (nn.ELU, nn.CELU, nn.SELU)
+    patterns = (CallPattern("elu", "celu", "selu"),)
+
+    def snippets(self) -> Sequence[Callable[[Tensor], Tensor]]:
+        """Functions."""
+        return (F.elu, lambda x: F.celu(x, 0.5), torch.selu)
+
+
+class LeakyReluToRelu(ToRelu):
+    """LeakyReLU is one operator on most devices; an option for those whose convolutions fuse only ReLU."""
+
+    name = "leaky_relu_to_relu"
+    default = False
+    types = (nn.LeakyReLU,)
+    patterns = (CallPattern("leaky_relu"),)
+
+    def snippets(self) -> Sequence[Callable[[Tensor], Tensor]]:
+        """Functions."""
+        return (F.leaky_relu, lambda x: F.leaky_relu(x, 0.1))
+
+
+class PReluToRelu(ToRelu):
+    """PReLU is one operator on most devices; an option for those whose convolutions fuse only ReLU."""
+
+    name = "prelu_to_relu"
+    default = False
+    types = (nn.PReLU,)
+    class_names = (f"{_TIMM}.PReLU",)
+    patterns = (CallPattern("prelu"),)
+
+    def examples(self) -> Sequence[Example]:
+        """Module and function with a parameter of the forward's own; a ReLU stays."""
+
+        class Parameter(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.slope = nn.Parameter(torch.full((4,), 0.25))
+
+            def forward(self, x: Tensor) -> Tensor:
+                return F.prelu(x, self.slope) * self.slope[:, None, None]
+
+        return [*super().examples(), Example(Parameter, (2, 4, 5, 5), 1)]

@@ -15,7 +15,11 @@ from surgery.rewrite import redirect_later_readers
 from surgery.rule import Example, Promise, Rewrites, Rule, Stage, submodule
 
 # Functions with an ``inplace`` argument whose method form ends in an underscore.
-_INPLACE = ("relu", "relu6", "dropout", "silu", "hardswish", "hardsigmoid", "mish", "elu", "leaky_relu", "hardtanh")
+_INPLACE = (
+    *("relu", "relu6", "silu", "hardswish", "hardsigmoid", "mish", "elu", "leaky_relu", "hardtanh"),
+    *("celu", "selu", "threshold", "rrelu", "sigmoid", "tanh"),
+    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
+)
 
 
 class NotInplace(Rule):
@@ -38,8 +42,8 @@ class NotInplace(Rule):
         return [Example(both, shape, 2), Example(Calls, shape, 3), Example(nn.ReLU, shape, 0)]
 
     def matches(self, module: nn.Module) -> bool:
-        """Any layer of torch.nn that has the flag set."""
-        return getattr(module, "inplace", False) is True and type(module).__module__.startswith("torch.nn.modules.")
+        """Any layer that has the flag set; a block with children only hands it on to them."""
+        return getattr(module, "inplace", False) is True and not module._modules
 
     def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
         """The same layer with the flag off."""

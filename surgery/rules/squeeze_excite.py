@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from surgery.evidence import Evidence
-from surgery.gates import find, mean_gates
+from surgery.gates import find_and_measure, mean_gate
 from surgery.observe import tensors
 from surgery.record import Edit, Refusal
+from surgery.rewrite import original_class
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
 from surgery.rules.channel_scale import ChannelScale
 
@@ -51,23 +52,27 @@ class SqueezeExcite(Rule):
 
     def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         """Modules that were seen to gate; without example inputs, the known classes."""
-        observation = evidence.observation()
-        found = {g.module: g.shape for g in find(observation) if g.whole} if observation else {}
-        for name, module in model.named_modules():
-            if name not in found and not (self.matches(module) and (observation is None or evidence.run(name))):
+        found = {gate.module: gate for gate in find_and_measure(evidence) if gate.whole}
+        for name, module in evidence.modules():
+            if name not in found and not self.matches(module):
                 continue
             if not name:
                 yield Refusal(self.name, name, "the model itself is this layer; put it into a Sequential")
                 continue
             measured = name in found and evidence.calibration is not None
-            params = {"class": type(module).__name__} | ({"shape": list(found[name])} if measured else {})
-            yield self.edit(name, f"{type(module).__name__} -> {'mean gate' if measured else 'Identity'}", params)
+            kind = original_class(type(module)).__name__
+            params: dict[str, Any] = {"class": kind}
+            if measured:
+                gate = found[name]
+                params |= {"shape": list(gate.shape), "last": gate.last, "index": gate.index}
+            yield self.edit(name, f"{kind} -> {'mean gate' if measured else 'Identity'}", params)
 
     def apply(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
         """Put the constants, or nothing, in its place."""
         module = submodule(model, edit.site)
-        if type(module).__name__ != edit.params.get("class", type(module).__name__):
-            raise LookupError(f"{edit.site} is a {type(module).__name__}, not a {edit.params['class']}")
+        kind = original_class(type(module)).__name__
+        if kind != edit.params["class"]:
+            raise LookupError(f"{edit.site} is a {kind}, not a {edit.params['class']}")
         new = self.replacement(module, edit.params)
         run = evidence.run(edit.site)
         example = next(iter([*tensors(run.output if run else ()), *module.parameters()]), None)
@@ -75,13 +80,13 @@ class SqueezeExcite(Rule):
 
     def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
         """A ChannelScale, or Identity."""
-        return ChannelScale(*params["shape"]) if "shape" in params else nn.Identity()
+        return ChannelScale(*params["shape"], last=params["last"]) if "shape" in params else nn.Identity()
 
     def warm_start(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
         """The measured mean gate."""
         new = model.get_submodule(edit.site)
         if isinstance(new, ChannelScale):
-            means = mean_gates(evidence)
-            if mean := [value for (module, _), value in means.items() if module == edit.site]:
+            mean = mean_gate(evidence, edit.site, edit.params["index"])
+            if mean is not None:
                 with torch.no_grad():
-                    new.scale.copy_(mean[0])
+                    new.scale.copy_(mean)

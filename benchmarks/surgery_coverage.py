@@ -1,0 +1,197 @@
+"""What surgery with the default rules does to every model family: does it work, and what unfriendly is left?
+
+    .venv/bin/python benchmarks/surgery_coverage.py                       # all of torchvision, timm and mmyolo
+    .venv/bin/python benchmarks/surgery_coverage.py --library timm --only convnext_atto vit_tiny_patch16_224
+    .venv/bin/python benchmarks/surgery_coverage.py --subset ci           # 30 models for every change
+
+One process a model, random weights, the model's default input size, batch 2. Each column is a share of the models
+that can be asked (a model of one fixed size cannot be asked for another). Seconds are CPU seconds of graph work:
+surgery without construction of the model and without its forward passes. Exits with 1 where a goal is missed.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import surgery_models
+
+# Smallest share of the models that is good enough, by column; other columns are for information.
+GOALS = {"finished": 1.0, "forward": 1.0, "backward": 1.0, "batch": 1.0, "names": 1.0, "untouched": 1.0, "clean": 0.95}
+COLUMNS = ("finished", "forward", "backward", "shape", "batch", "size", "names", "untouched", "clean")
+MEDIAN_SECONDS = 0.25
+LONGEST_SECONDS = 10.0
+REFUSED_SHARE = 0.01
+
+Row = dict[str, Any]
+
+
+def main() -> int:
+    """Run what was asked for, print tables, say what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", choices=surgery_models.LIBRARIES)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="models by name, or by a part of it with a *")
+    parser.add_argument("--subset", choices=["ci"])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--timeout", type=float, default=120, help="seconds for one model")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all rows")
+    options = parser.parse_args()
+    chosen = surgery_models.chosen(options.library, options.only, options.subset)
+    if not chosen:
+        parser.error("no such model")
+    rows = run(chosen, options.jobs, options.timeout)
+    print("\n".join(report(rows)))
+    if options.json:
+        options.json.write_text(json.dumps({"rows": rows, "misses": misses(rows)}, indent=1, sort_keys=True) + "\n")
+    return 1 if misses(rows) else 0
+
+
+def run(chosen: Iterable[tuple[str, str]], jobs: int, timeout: float) -> list[Row]:
+    """One row for each (library, model), sorted, whatever becomes of its process."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torchvision", "timm", "surgery_trial"])
+    with ThreadPoolExecutor(jobs) as pool:
+        rows = list(pool.map(lambda pair: _row(context, *pair, timeout), chosen))
+    return sorted(rows, key=lambda row: (row["library"], row["model"]))
+
+
+def _row(context: Any, library: str, model: str, timeout: float) -> Row:
+    row: Row = {"library": library, "model": model, "stage": "start"}
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_in_process, args=(library, model, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    end = time.monotonic() + timeout
+    with contextlib.suppress(EOFError):
+        while ours.poll(max(0.0, end - time.monotonic())):
+            key, value = ours.recv()
+            row[key] = value
+    if process.is_alive() and time.monotonic() >= end:
+        process.kill()
+        row["error"] = f"not done after {timeout:g} s"
+    process.join()
+    if process.exitcode and "error" not in row:
+        row["error"] = f"the process died with exit code {process.exitcode}"
+    print(_line(row), file=sys.stderr, flush=True)
+    return row
+
+
+def _in_process(library: str, model: str, pipe: Connection) -> None:
+    import torch
+    from surgery_trial import trial
+
+    torch.set_num_threads(1)
+    tell = lambda key, value: pipe.send((key, value))  # noqa: E731
+    silence = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+        warnings.simplefilter("ignore")
+        try:
+            trial(library, model, tell)
+        except Exception as error:  # a model that fails is a row
+            tell("error", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+    tell("megabytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def report(rows: Sequence[Row]) -> list[str]:
+    """Lines of text: a table per library with its totals, causes by number of models, goals that are missed."""
+    lines = []
+    for library in sorted({row["library"] for row in rows}):
+        own = [row for row in rows if row["library"] == library]
+        lines += [f"== {library}", _head(), *map(_line, own), *_totals(own), ""]
+    for title, causes in (("errors", _errors), ("refusals", _refusals), ("left", _left)):
+        counted = Counter(cause for row in rows for cause in set(causes(row)))
+        lines += [f"== {title}, by number of models"] if counted else []
+        lines += [
+            f"{count:4} {cause}" for cause, count in sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+        ]
+    return [*lines, *(f"missed: {miss}" for miss in misses(rows))]
+
+
+def _head() -> str:
+    figures = f"{'before':>6} {'left':>4} {'edits':>5} {'refused':>7} {'s':>6} {'MB':>6}"
+    return f"{'model':58} {' '.join(f'{column:9}' for column in COLUMNS)} {figures}"
+
+
+def _line(row: Row) -> str:
+    answers = " ".join(f"{_word(row, column):9}" for column in COLUMNS)
+    figures = f"{row.get('unfriendly_before', 0):6} {len(row.get('left', ())):4} "
+    figures += f"{sum(row.get('edits', {}).values()):5} {len(row.get('refusals', ())):7} {row.get('seconds', 0):6.2f}"
+    trouble = f"  {row['stage']}: {row['error']}" if "error" in row else ""
+    return f"{row['model']:58} {answers} {figures} {row.get('megabytes', 0):6}{trouble}"
+
+
+def _word(row: Row, column: str) -> str:
+    value = row.get(column, False)
+    return "-" if value is None else "yes" if value is True else "NO"
+
+
+def _totals(rows: Sequence[Row]) -> list[str]:
+    shares = " ".join(f"{_share(rows, column):9.1%}" for column in COLUMNS)
+    seconds = _seconds(rows)
+    times = f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s" if seconds else "no times"
+    refused = f"{_refused(rows):.1%} of sites refused"
+    return [f"{f'{len(rows)} models':58} {shares}", f"{'':58} {times}, {refused}"]
+
+
+def _share(rows: Sequence[Row], column: str) -> float:
+    asked = [row.get(column, False) for row in rows if row.get(column, False) is not None]
+    return sum(value is True for value in asked) / len(asked) if asked else 1.0
+
+
+def _seconds(rows: Sequence[Row]) -> list[float]:
+    return [row["seconds"] for row in rows if "seconds" in row]
+
+
+def _refused(rows: Sequence[Row]) -> float:
+    refused = sum(len(row.get("refusals", ())) for row in rows)
+    sites = refused + sum(sum(row.get("edits", {}).values()) for row in rows)
+    return refused / sites if sites else 0.0
+
+
+def _errors(row: Row) -> list[str]:
+    found = [f"{row['stage']}: {row['error']}"] if "error" in row else []
+    return found + [f"{column}: {row[column]}" for column in COLUMNS if isinstance(row.get(column), str)]
+
+
+def _refusals(row: Row) -> list[str]:
+    return [f"{refusal['rule']}: {refusal['reason']}" for refusal in row.get("refusals", ())]
+
+
+def _left(row: Row) -> list[str]:
+    return [f"{fault['operator']} in {fault['module_class']}" for fault in row.get("left", ())]
+
+
+def misses(rows: Sequence[Row]) -> list[str]:
+    """The goals that are missed, in words."""
+    found = []
+    for library in sorted({row["library"] for row in rows}):
+        own = [row for row in rows if row["library"] == library]
+        for column, goal in GOALS.items():
+            if (share := _share(own, column)) < goal:
+                found.append(f"{library}: {column} {share:.1%}, goal {goal:.0%}")
+        if _refused(own) > REFUSED_SHARE:
+            found.append(f"{library}: {_refused(own):.1%} of sites refused, goal {REFUSED_SHARE:.0%} at most")
+        seconds = _seconds(own)
+        if seconds and statistics.median(seconds) > MEDIAN_SECONDS:
+            found.append(f"{library}: median {statistics.median(seconds):.2f} s, goal {MEDIAN_SECONDS} s")
+        if seconds and max(seconds) > LONGEST_SECONDS:
+            found.append(f"{library}: longest {max(seconds):.2f} s, goal {LONGEST_SECONDS} s")
+    return found
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())
