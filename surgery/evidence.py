@@ -18,7 +18,10 @@ from surgery.undo import preserved
 
 _OPERATORS = frozenset({"add", "sub", "mul", "div"})  # written as symbols, so any forward may have them
 # Modules that are nothing but a call of the function they are named for; rules match them as modules.
-_ONE_CALL = {"torch.nn.modules.activation", "torch.nn.modules.dropout"}
+_ONE_CALL = {
+    f"torch.nn.modules.{topic}"
+    for topic in ("activation", "batchnorm", "conv", "dropout", "instancenorm", "linear", "normalization", "pooling")
+} | {"torch.nn.modules.upsampling"}
 
 
 class Evidence:
@@ -45,6 +48,7 @@ class Evidence:
         self._own: dict[str, tuple[set[str], set[str]]] | None = None
         self._gates: dict[str, Tensor] = {}
         self._rewritten: dict[tuple[str, str], Traced] = {}
+        self._replacements: dict[tuple[str, str], nn.Module] = {}
 
     @property
     def inputs(self) -> Example | None:
@@ -106,6 +110,7 @@ class Evidence:
         """A module was changed. ``seen`` is a run of it since then."""
         self._modules = self._whole = self._own = None
         self._rewritten = {key: t for key, t in self._rewritten.items() if not is_within(key[1], name)}
+        self._replacements = {key: m for key, m in self._replacements.items() if not is_within(key[1], name)}
         if self._runs is None:
             return
         self._stale |= {other for other in self._runs if is_within(name, other)}
@@ -125,6 +130,14 @@ class Evidence:
     def keep_rewritten(self, rule: str, name: str, traced: Traced) -> None:
         """Hold the rewritten graphs until the edit is made."""
         self._rewritten[rule, name] = traced
+
+    def keep_replacement(self, rule: str, name: str, module: nn.Module) -> None:
+        """Hold the module that is to take another one's place until the edit is made."""
+        self._replacements[rule, name] = module
+
+    def take_replacement(self, rule: str, name: str) -> nn.Module | None:
+        """What ``keep_replacement`` held, once."""
+        return self._replacements.pop((rule, name), None)
 
     def take_rewritten(self, rule: str, name: str) -> Traced | None:
         """What ``keep_rewritten`` held, once."""

@@ -79,7 +79,7 @@ def _erase(node: fx.Node, variables: Sequence[fx.Node]) -> None:
     inputs = node.all_input_nodes
     node.graph.erase_node(node)
     for other in inputs:
-        if not other.users and other not in variables and other.op.startswith("call_"):
+        if not other._erased and not other.users and other not in variables and other.op.startswith("call_"):
             _erase(other, variables)
 
 

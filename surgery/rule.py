@@ -121,7 +121,7 @@ class Rule:
                 if match.root not in there or match.root.op == "call_module":
                     continue  # made by this rule, or replaced as a module
                 with graph.inserting_before(match.root):
-                    new = self.emit(graph, match)
+                    new = self.emit(graph, match) if match.declined is None else Decline(str(match.declined))
                 if isinstance(new, Decline):
                     declined.append(new.reason)
                     continue
@@ -145,7 +145,8 @@ class Rule:
         elif not self.matches(module):
             raise LookupError(f"{edit.site} is a {type(module).__name__}, not what rule {self.name} replaces")
         else:
-            replace_module(model, module, self.replacement(module, edit.params))
+            kept = evidence.take_replacement(self.name, edit.site)
+            replace_module(model, module, kept or self.replacement(module, edit.params))
 
     def _propose_modules(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         for name, module in evidence.modules():
@@ -159,6 +160,7 @@ class Rule:
                 yield params
             else:
                 new = self.replacement(module, params)
+                evidence.keep_replacement(self.name, name, new)
                 yield self.edit(name, f"{_kind(module)} -> {_kind(new)}", params)
 
     def _propose_rewrites(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
