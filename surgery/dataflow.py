@@ -1,5 +1,6 @@
 """What one module computes, as boxes and edges: the calls of its own forward and the children that it calls."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,35 +35,113 @@ class Dataflow:
     edges: tuple[tuple[int, int], ...]
 
 
-def dataflow(model: nn.Module, example_inputs: Any = None, site: str = "") -> Dataflow:
+def dataflow(model: nn.Module, example_inputs: Any = None, site: str = "", inside: bool = False) -> Dataflow:
     """Of the module ``site`` of a model in eval mode; shapes where the model can be run on ``example_inputs``.
 
-    A Sequential inside it is its layers. Raises LookupError where there is no such module, SurgeryError where its
-    forward cannot be traced.
+    A Sequential inside it is its layers; with ``inside`` other modules that hold modules are what they compute. Raises
+    LookupError where there is no such module, SurgeryError where its forward cannot be traced.
     """
     submodule(model, site)
     evidence = Evidence(model, Example.of(example_inputs), None)
     traced = evidence.traced(site)
     if isinstance(traced, Untraceable):
         raise SurgeryError(f"{site or 'the model'} cannot be drawn: {traced.reason}")
-    return of_graph(traced, evidence, site)
+    return of_graph(traced, evidence, site, inside)
 
 
-def of_graph(traced: Traced, evidence: Evidence | None = None, site: str = "") -> Dataflow:
+def of_graph(traced: Traced, evidence: Evidence | None = None, site: str = "", inside: bool = False) -> Dataflow:
     """Of graphs that are traced already: what they do in eval mode."""
-    boxes: list[Box] = []
-    edges: list[tuple[int, int]] = []
-    stands: dict[fx.Node, int] = {}
-    for node in traced.evaluate.nodes:
-        if not _is_drawn(node):
-            continue
-        chain = _boxes(node, evidence, site)
-        first = len(boxes)
-        boxes += chain
-        edges += [(stands[source], first) for source in node.all_input_nodes if source in stands]
-        edges += [(i, i + 1) for i in range(first, len(boxes) - 1)]
-        stands[node] = len(boxes) - 1
-    return Dataflow(tuple(boxes), tuple(edges))
+    flow = _Flow(evidence, site, inside)
+    flow.add(traced.evaluate, "", None)
+    return Dataflow(tuple(flow.boxes), tuple(flow.edges))
+
+
+# The boxes whose values one value is made of: several where it is a tuple, none where it is no tensor.
+_Stand = tuple[int, ...]
+
+
+class _Flow:
+    """Boxes and edges as they are found."""
+
+    def __init__(self, evidence: Evidence | None, site: str, inside: bool) -> None:
+        self.boxes: list[Box] = []
+        self.edges: list[tuple[int, int]] = []
+        self._evidence = evidence
+        self._site = site
+        self._inside = inside
+
+    def add(self, graph: fx.Graph, prefix: str, inputs: dict[str, _Stand] | None) -> _Stand:
+        """The calls of a graph; ``inputs`` tells where those of a module inside come from. Returns its output."""
+        stands: dict[fx.Node, _Stand] = {}
+        for node in graph.nodes:
+            if inputs is not None and node.op == "placeholder":
+                stands[node] = inputs.get(str(node.target), ())
+            elif inputs is not None and node.op == "output":
+                return _of_nodes(node.all_input_nodes, stands)
+            elif _is_drawn(node):
+                stands[node] = self._node(node, prefix, stands)
+        return ()
+
+    def _node(self, node: fx.Node, prefix: str, stands: dict[fx.Node, _Stand]) -> _Stand:
+        sources = _of_nodes(node.all_input_nodes, stands)
+        shape = _shape(example(node))
+        if node.op == "call_module":
+            owner = node.graph.owning_module
+            module = owner.get_submodule(str(node.target))  # type: ignore[union-attr]
+            return self._child(module, f"{prefix}{node.target}", shape, sources, (node, stands))
+        if node.op == "output":
+            shape = _shape(fx.node.map_arg(node.args[0], example))
+            return self._box(Box("output", kind="output", shape=shape), sources)
+        if node.op == "placeholder":
+            return self._box(Box(str(node.target).lstrip("*"), kind="input", shape=shape), sources)
+        if node.op == "get_attr":
+            return self._box(Box(f"{prefix}{node.target}", kind="parameter", shape=shape), sources)
+        return self._box(Box(_call_label(node), shape=shape), sources)
+
+    def _child(
+        self,
+        module: nn.Module,
+        name: str,
+        shape: tuple[int, ...] | None,
+        sources: _Stand,
+        call: tuple[fx.Node, dict[fx.Node, _Stand]] | None,
+    ) -> _Stand:
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+            for key, child in module.named_children():
+                run = self._evidence.run(self._full(f"{name}.{key}")) if self._evidence is not None else None
+                sources = self._child(
+                    child, f"{name}.{key}", None if run is None else _shape(run.output), sources, None
+                )
+            return sources
+        if self._inside and self._evidence is not None and next(module.children(), None) is not None:
+            traced = self._evidence.traced(self._full(name))
+            if isinstance(traced, Traced):
+                return self.add(traced.evaluate, f"{name}.", _received(traced.evaluate, sources, call))
+        return self._box(Box(module_label(module), name, shape), sources)
+
+    def _full(self, name: str) -> str:
+        return f"{self._site}.{name}".lstrip(".")
+
+    def _box(self, box: Box, sources: _Stand) -> _Stand:
+        self.boxes.append(box)
+        self.edges += [(source, len(self.boxes) - 1) for source in sources]
+        return (len(self.boxes) - 1,)
+
+
+def _of_nodes(nodes: Sequence[fx.Node], stands: dict[fx.Node, _Stand]) -> _Stand:
+    return tuple(dict.fromkeys(box for node in nodes for box in stands.get(node, ())))
+
+
+def _received(
+    graph: fx.Graph, sources: _Stand, call: tuple[fx.Node, dict[fx.Node, _Stand]] | None
+) -> dict[str, _Stand]:
+    """What each argument of a module inside stands for; the first takes all where no call is known."""
+    names = [str(node.target) for node in graph.nodes if node.op == "placeholder"]
+    if call is None:
+        return dict(zip(names, [sources], strict=False))
+    node, stands = call
+    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    return {name: _of_nodes(_nodes(value), stands) for name, value in given.items()}
 
 
 def _is_drawn(node: fx.Node) -> bool:
@@ -77,33 +156,6 @@ def _is_drawn(node: fx.Node) -> bool:
     return isinstance(value, Tensor) or (
         isinstance(value, tuple | list) and isinstance(next(iter(value), None), Tensor)
     )
-
-
-def _boxes(node: fx.Node, evidence: Evidence | None, site: str) -> list[Box]:
-    shape = _shape(example(node))
-    if node.op == "output":
-        return [Box("output", kind="output", shape=_shape(fx.node.map_arg(node.args[0], example)))]
-    if node.op == "placeholder":
-        return [Box(str(node.target).lstrip("*"), kind="input", shape=shape)]
-    if node.op == "get_attr":
-        return [Box(str(node.target), kind="parameter", shape=shape)]
-    if node.op == "call_module":
-        owner = node.graph.owning_module
-        return _of_child(owner.get_submodule(str(node.target)), str(node.target), shape, evidence, site)  # type: ignore[union-attr]
-    return [Box(_call_label(node), shape=shape)]
-
-
-def _of_child(
-    module: nn.Module, name: str, shape: tuple[int, ...] | None, evidence: Evidence | None, site: str
-) -> list[Box]:
-    if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward or not len(module):
-        return [Box(module_label(module), name, shape)]
-    found: list[Box] = []
-    for key, child in module.named_children():
-        run = evidence.run(f"{site}.{name}.{key}".lstrip(".")) if evidence is not None else None
-        inner = None if run is None else _shape(run.output)
-        found += _of_child(child, f"{name}.{key}", inner, evidence, site)
-    return found
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
@@ -131,16 +183,28 @@ def _pair(value: Any) -> tuple[int, int] | None:
 
 
 def _call_label(node: fx.Node) -> str:
-    """The operation and its numbers, where these are all of its arguments but one."""
-    numbers = [str(a) for a in node.args if not _holds_nodes(a)]
-    numbers += [f"{key}={value}" for key, value in node.kwargs.items() if not _holds_nodes(value) and value is not None]
-    text = ", ".join(numbers)
+    """The operation and its settings, where these are all of its arguments but one."""
+    settings = [_written(value) for value in node.args if not _nodes(value)]
+    settings += [f"{key}={_written(value)}" for key, value in node.kwargs.items() if value and not _nodes(value)]
+    text = ", ".join(settings)
     name = of_node(node) or str(node.target)
-    alone = sum(map(_holds_nodes, [*node.args, *node.kwargs.values()])) < 2
+    alone = sum(bool(_nodes(value)) for value in [*node.args, *node.kwargs.values()]) < 2
     return f"{name} {text}" if text and alone and len(text) <= _LONGEST else name
 
 
-def _holds_nodes(value: Any) -> bool:
+def _written(value: Any) -> str:
+    """As in code; an index without its brackets."""
+    if value is Ellipsis:
+        return "..."
+    if isinstance(value, slice):
+        parts = ["" if part is None else str(part) for part in (value.start, value.stop, value.step)]
+        return ":".join(parts if parts[2] else parts[:2])
+    if isinstance(value, tuple) and any(isinstance(item, slice) for item in value):
+        return ", ".join(map(_written, value))
+    return str(value)
+
+
+def _nodes(value: Any) -> list[fx.Node]:
     found: list[fx.Node] = []
     fx.node.map_arg(value, found.append)
-    return bool(found)
+    return found

@@ -29,12 +29,13 @@ _COLOURS = {
 }
 
 
-def draw(module: nn.Module | Traced, example_inputs: Any = None, site: str = "") -> str:
+def draw(module: nn.Module | Traced, example_inputs: Any = None, site: str = "", inside: bool = False) -> str:
     """SVG of a module's dataflow: its own calls and its children as boxes, with shapes where it can be run.
 
-    ``site`` names a module inside. Raises SurgeryError where it cannot be traced.
+    ``site`` names a module of it to draw; ``inside`` draws what children compute that hold modules themselves. Raises
+    SurgeryError where it cannot be traced.
     """
-    flow = of_graph(module) if isinstance(module, Traced) else dataflow(module, example_inputs, site)
+    flow = of_graph(module) if isinstance(module, Traced) else dataflow(module, example_inputs, site, inside)
     placed = _place(flow)
     return _svg(placed.width, placed.height, _group(flow, placed, "", set(), "", 0.0, 0.0))
 
@@ -44,13 +45,15 @@ def before_after(
     example_inputs: Any,
     rules: Literal["default"] | Sequence[str] = "default",
     site: str = "",
+    inside: bool = False,
 ) -> str:
     """SVG of one module of a model before and after surgery, side by side; what goes and what comes is coloured.
 
-    Raises what ``surgery.lite`` raises, and SurgeryError where the module cannot be traced.
+    ``inside`` draws what children compute that hold modules themselves. Raises what ``surgery.lite`` raises, and
+    SurgeryError where the module cannot be traced.
     """
     edited, _ = lite(model, rules, example_inputs)
-    flows = dataflow(model, example_inputs, site), dataflow(edited, example_inputs, site)
+    flows = dataflow(model, example_inputs, site, inside), dataflow(edited, example_inputs, site, inside)
     placed = [_place(flow) for flow in flows]
     signs = [Counter(map(_sign, flow.boxes)) for flow in flows]
     gone, new = _extra(flows[0], signs[1]), _extra(flows[1], signs[0])

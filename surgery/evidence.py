@@ -1,18 +1,16 @@
 """What rules may know about the model at hand: what its forward does, and what calibration data measures."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from surgery import alike
 from surgery.example import Example
-from surgery.modes import restored_modes
 from surgery.names import of_module
-from surgery.observe import Call, ModuleRun, Observation, observe, tensors
+from surgery.observe import Call, ModuleRun, Observation, observe
 from surgery.trace import FORWARD, Traced, Untraceable, trace
 from surgery.undo import preserved
 
@@ -46,7 +44,7 @@ class Evidence:
         self._stale: set[str] = set()  # modules with another output than when they ran, of the same shape
         self._modules: list[tuple[str, nn.Module]] | None = None
         self._own: dict[str, tuple[set[str], set[str]]] | None = None
-        self._gates: dict[str, Tensor] = {}
+        self._traced: dict[Hashable, Traced] = {}  # one for all modules that are alike
         self._rewritten: dict[tuple[str, str], Traced] = {}
         self._replacements: dict[tuple[str, str], nn.Module] = {}
 
@@ -122,9 +120,15 @@ class Evidence:
     def traced(self, name: str, method: str | None = None) -> Traced | Untraceable:
         """The graphs of a module's own forward, for a rule to rewrite; see ``Match`` for what their nodes know."""
         prefix = f"{name}." if name else ""
-        module = self.model.get_submodule(name)
-        found = trace(module, self.run(name), lambda child: self.run(f"{prefix}{child}"), method)
-        self.decided |= isinstance(found, Traced) and found.decided
+        module, run = self.model.get_submodule(name), self.run(name)
+        kind = alike.key(module, run), method
+        if kind in self._traced:
+            return self._traced[kind].copy(module)
+        found = trace(module, run, lambda child: self.run(f"{prefix}{child}"), method)
+        if isinstance(found, Traced):
+            self.decided |= found.decided
+            if found.is_of_any_alike():
+                self._traced[kind] = found.copy(module)
         return found
 
     def keep_rewritten(self, rule: str, name: str, traced: Traced) -> None:
@@ -172,16 +176,6 @@ class Evidence:
                     children = (of_module(child) for child in module._modules.values() if child is not None)
                     self._own[name] = calls, {child for child in children if child}
         return self._own
-
-    def mean_gates(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """Mean of each channel gate over the calibration data, shape (C,).
-
-        A gate multiplies its input x (N, C, H, W) by one factor g per image and channel, so g = <out, x> / <x, x>;
-        where x is zero the image has no say. A channel that is zero everywhere gets 1.
-        """
-        if missing := [name for name in names if name not in self._gates]:
-            self._gates |= _measure_gates(deepcopy(self.model), missing, self.calibration or ())
-        return {name: self._gates[name] for name in names}
 
     def _bring_up_to_date(self) -> None:
         if self._runs is None:
@@ -239,33 +233,3 @@ def _written_names(module: nn.Module) -> set[str]:
     forwards = [kind.forward, *(getattr(kind, name) for name in FORWARD.values() if hasattr(kind, name))]
     codes = [forward.__code__ for forward in forwards if hasattr(forward, "__code__")]
     return {name.strip("_") for code in codes for name in code.co_names} | _OPERATORS
-
-
-def _measure_gates(model: nn.Module, names: Sequence[str], batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, Tensor] = {}
-    handles = []
-    for name in names:
-
-        def measure(module: nn.Module, args: Any, kwargs: Any, out: Tensor, name: str = name) -> None:
-            x = tensors([args, kwargs])[0].flatten(2).double()
-            energy = (x * x).sum(2)
-            seen = (energy > 0).double()
-            gate = (out.flatten(2).double() * x).sum(2) / energy.clamp_min(torch.finfo(torch.float64).tiny)
-            sums[name] = sums.get(name, 0) + (gate * seen).sum(0)
-            counts[name] = counts.get(name, 0) + seen.sum(0)
-
-        handles.append(model.get_submodule(name).register_forward_hook(measure, with_kwargs=True))
-    try:
-        with restored_modes(model), torch.no_grad():
-            model.eval()
-            for batch in batches:
-                model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {
-        name: torch.where(counts[name] > 0, sums[name] / counts[name].clamp_min(1), 1.0)
-        for name in names
-        if name in sums
-    }

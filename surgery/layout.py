@@ -48,15 +48,19 @@ def _y(layer: int) -> float:
 
 
 def _layers(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
-    """Each box below all that it reads; what reads nothing stands right above its first reader."""
+    """Each box below all that it reads; a chain that begins with no reads stands right above its first reader."""
     layer = [0] * count
     for start, end in sorted(edges, key=lambda edge: (edge[1], edge[0])):
         layer[end] = max(layer[end], layer[start] + 1)
-    read = {end for _, end in edges}
+    above, below = _neighbours(edges)
+    loose: set[int] = set()
     for i in range(count):
-        below = [layer[end] for start, end in edges if start == i]
-        if i not in read and below:
-            layer[i] = min(below) - 1
+        sources = above.get(i, [])
+        if not sources or (len(sources) == 1 and sources[0] in loose and len(below[sources[0]]) == 1):
+            loose.add(i)
+    for i in sorted(loose, reverse=True):
+        if i in below:
+            layer[i] = min(layer[reader] for reader in below[i]) - 1
     return layer
 
 
@@ -114,8 +118,13 @@ def _apart(wanted: Sequence[float], widths: Sequence[float]) -> list[float]:
 
 
 def _route(chain: Sequence[int], layer: Sequence[int], x: Mapping[int, float], left: float) -> tuple[Point, ...]:
+    """Straight down beside the boxes of each layer, so that it only bends between layers."""
     first, last = layer[chain[0]], layer[chain[-1]]
-    stops = [(x[stop] - left, _y(first + below)) for below, stop in enumerate(chain[1:-1], 1)]
+    stops = [
+        (x[stop] - left, _y(first + below) + side)
+        for below, stop in enumerate(chain[1:-1], 1)
+        for side in (-BOX_HEIGHT / 2, BOX_HEIGHT / 2)
+    ]
     start = (x[chain[0]] - left, _y(first) + BOX_HEIGHT / 2)
     return (start, *stops, (x[chain[-1]] - left, _y(last) - BOX_HEIGHT / 2))
 

@@ -119,8 +119,8 @@ def _attempt(rule: Rule, edits: Sequence[Edit], evidence: Evidence, fault: Fault
     if failures:
         snapshot.restore()
         return failures
-    for edit in edits:
-        evidence.changed(edit.site)
+    for site in {edit.site for edit in edits} - seen.keys():
+        evidence.changed(site)
     for root, observation in seen.items():
         evidence.changed(root, observation)
     return []

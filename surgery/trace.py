@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,15 @@ class Traced:
     evaluate: fx.Graph
     method: str  # symbolic or observed
     decided: bool = False  # a shape of the example run decided what the graph looks like
+
+    def copy(self, module: nn.Module) -> "Traced":
+        """The same graphs, to be rewritten apart, of a module that is alike."""
+        return replace(self, train=_copied(self.train, module), evaluate=_copied(self.evaluate, module))
+
+    def is_of_any_alike(self) -> bool:
+        """Whether they hold no tensor that tracing put on this one module."""
+        nodes = [*self.train.find_nodes(op="get_attr"), *self.evaluate.find_nodes(op="get_attr")]
+        return not any(str(node.target).startswith("_tensor_constant") for node in nodes)
 
 
 @dataclass(frozen=True)
@@ -202,9 +211,13 @@ def _both(module: nn.Module, train: _Scoped, evaluate: _Scoped) -> tuple[fx.Grap
     graph = _graph(module, evaluate, False)
     if mentions_mode(module):
         return _graph(module, train, True), graph
+    return _copied(graph, module), graph
+
+
+def _copied(graph: fx.Graph, module: nn.Module) -> fx.Graph:
     copied = deepcopy(graph)
     copied.owning_module = module  # type: ignore[assignment]
-    return copied, graph
+    return copied
 
 
 def _optional_arguments(module: nn.Module) -> list[str]:

@@ -95,14 +95,17 @@ class Picture:
     shape: tuple[int, ...]
     rules: Literal["default"] | Sequence[str] = "default"
     site: str = "0"
+    inside: bool = False  # whether to draw what modules within compute
 
 
 PICTURES = {
-    "squeeze_excite": Picture(GatedBlock, (1, 16, 16, 16)),
+    "squeeze_excite": Picture(GatedBlock, (1, 16, 16, 16), inside=True),
     "gelu": Picture(Perceptron, (1, 16, 16, 16)),
-    "layer_norm": Picture(ConvNeXtBlock, (1, 16, 16, 16)),
-    "large_kernel": Picture(lambda: nn.Conv2d(16, 16, 7, padding=3, groups=16), (1, 16, 16, 16), site=""),
-    "focus": Picture(Focus, (1, 3, 16, 16)),
+    "layer_norm": Picture(
+        ConvNeXtBlock, (1, 16, 16, 16), ["channels_last_to_first", "norm_to_batchnorm", "gelu_to_relu"]
+    ),
+    "large_kernel": Picture(lambda: nn.Conv2d(16, 16, 7, padding=3, groups=16), (1, 16, 16, 16), site="", inside=True),
+    "focus": Picture(Focus, (1, 3, 16, 16), ["focus_to_conv"]),
 }
 
 
@@ -110,7 +113,8 @@ def drawn(name: str) -> str:
     """The SVG of one picture; the same each time."""
     picture = PICTURES[name]
     torch.manual_seed(0)
-    return before_after(nn.Sequential(picture.build()), torch.randn(picture.shape), picture.rules, picture.site)
+    model, images = nn.Sequential(picture.build()), torch.randn(picture.shape)
+    return before_after(model, images, picture.rules, picture.site, picture.inside)
 
 
 def write(folder: Path = FOLDER) -> list[Path]:
