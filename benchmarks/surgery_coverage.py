@@ -21,7 +21,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -142,7 +142,7 @@ def _totals(rows: Sequence[Row]) -> list[str]:
     shares = " ".join(f"{_share(rows, column):9.1%}" for column in COLUMNS)
     seconds = _seconds(rows)
     times = f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s" if seconds else "no times"
-    refused = f"{_refused(rows):.1%} of sites refused"
+    refused = f"{_refused(rows):.1%} of sites refused with something unfriendly in them, {_declined(rows):.1%} without"
     return [f"{f'{len(rows)} models':58} {shares}", f"{'':58} {times}, {refused}"]
 
 
@@ -156,9 +156,26 @@ def _seconds(rows: Sequence[Row]) -> list[float]:
 
 
 def _refused(rows: Sequence[Row]) -> float:
+    """Share of sites that a rule left although something unfriendly is in them."""
+    return _of_sites(rows, [refusal for row in rows for refusal in row.get("refusals", ()) if _is_needed(refusal, row)])
+
+
+def _declined(rows: Sequence[Row]) -> float:
+    """Share of sites that a rule left where nothing unfriendly is: a permute, a factor that could not be folded."""
+    return _of_sites(
+        rows, [refusal for row in rows for refusal in row.get("refusals", ()) if not _is_needed(refusal, row)]
+    )
+
+
+def _is_needed(refusal: Mapping[str, str], row: Row) -> bool:
+    site = refusal["site"]
+    return "left" not in row or any(f"{left['module']}.".startswith(f"{site}." if site else "") for left in row["left"])
+
+
+def _of_sites(rows: Sequence[Row], some: Sequence[Any]) -> float:
     refused = sum(len(row.get("refusals", ())) for row in rows)
     sites = refused + sum(sum(row.get("edits", {}).values()) for row in rows)
-    return refused / sites if sites else 0.0
+    return len(some) / sites if sites else 0.0
 
 
 def _errors(row: Row) -> list[str]:

@@ -38,13 +38,13 @@ MMYOLO = (
 CI = {
     "torchvision": (
         *("alexnet", "googlenet", "lraspp_mobilenet_v3_large", "mnasnet0_5", "mobilenet_v3_small", "regnet_y_400mf"),
-        *("shufflenet_v2_x0_5", "squeezenet1_1"),
+        "shufflenet_v2_x0_5",
     ),
     "timm": (
         *("convit_tiny", "crossvit_tiny_240", "cs3darknet_focus_s", "deit_tiny_patch16_224", "edgenext_xx_small"),
         *("efficientvit_b0", "efficientvit_m0", "ese_vovnet19b_slim_dw", "fasternet_t0", "fastvit_t8", "ghostnet_050"),
         *("inception_next_atto", "legacy_seresnet18", "levit_128s", "mobilenetv3_small_050", "mobilevit_xxs"),
-        "pvt_v2_b0",
+        *("pvt_v2_b0", "repghostnet_050"),
     ),
     "mmyolo": (
         *("ppyoloe/ppyoloe_plus_s_fast_8xb8-80e_coco", "rtmdet/rtmdet_tiny_syncbn_fast_8xb32-300e_coco"),

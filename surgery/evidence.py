@@ -114,8 +114,10 @@ class Evidence:
         self._stale |= {other for other in self._runs if is_within(name, other)}
         if seen is not None and name in self._runs:
             self._take(name, seen)
-        else:
+        elif name in dict(self.modules()):
             self._unobserved.add(name)
+        else:
+            self._forget(name)
 
     def traced(self, name: str, method: str | None = None) -> Traced | Untraceable:
         """The graphs of a module's own forward, for a rule to rewrite; see ``Match`` for what their nodes know."""
@@ -189,17 +191,20 @@ class Evidence:
         """Put a new run of a module and of all inside it in the place of the old one."""
         runs = self._runs or {}
         before = runs[name]
-        for inside in [other for other in runs if is_within(other, name)]:
-            del runs[inside]
-        for inside in [other for other in self._calls if is_within(other, name)]:
-            del self._calls[inside]
-        self._own = None
+        self._forget(name)
         run = seen.runs[name]
         runs.update(seen.runs)
         runs[name] = ModuleRun(run.args, run.kwargs, run.output, before.count, run.versions)
         self._calls |= _by_module(seen.calls)
-        self._stale = {other for other in self._stale if not is_within(other, name)}
         self._stale |= {other for other in runs if other != name and is_within(name, other)}
+
+    def _forget(self, name: str) -> None:
+        """Take out all that is known of a module and of all inside it."""
+        self._own = None
+        for known in (self._runs or {}, self._calls):
+            for inside in [other for other in known if is_within(other, name)]:
+                del known[inside]
+        self._stale = {other for other in self._stale if not is_within(other, name)}
         self._unobserved = {other for other in self._unobserved if not is_within(other, name)}
 
     def _timed(self, run: Callable[[], Observation]) -> Observation:

@@ -176,7 +176,8 @@ class Rule:
             if any(counts.values()):
                 evidence.keep_rewritten(self.name, name, traced)
                 params = {"rewrites": counts, "trace": traced.method}
-                yield self.edit(name, f"{max(counts.values())} x {self.label()} in forward", params)
+                bound = ", for images like the example's" if traced.decided else ""
+                yield self.edit(name, f"{max(counts.values())} x {self.label()} in forward{bound}", params)
 
     def _apply_rewrite(self, module: nn.Module, edit: Edit, evidence: Evidence) -> None:
         if kept := evidence.take_rewritten(self.name, edit.site):

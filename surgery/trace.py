@@ -60,16 +60,16 @@ class _ValueProxy(fx.Proxy):
     tracer: "_Observed"
 
     def __len__(self) -> int:
-        return len(self.value)
+        return int(self.shape[0]) if isinstance(self.value, torch.Tensor) else len(self.value)
 
     def __index__(self) -> int:
-        return int(self.tracer.decide(self.value))
+        return int(self.tracer.decide(self))
 
     def __int__(self) -> int:
-        return int(self.tracer.decide(self.value))
+        return int(self.tracer.decide(self))
 
     def __float__(self) -> float:
-        return float(self.tracer.decide(self.value))
+        return float(self.tracer.decide(self))
 
     def __getattr__(self, name: str) -> Any:
         if not callable(getattr(self.value, name)):
@@ -98,10 +98,13 @@ class _Observed(_Scoped):
         self.running = False  # a child runs with fake values, of which nothing is recorded
         self.decided = False
 
-    def decide(self, value: Any) -> Any:
-        """A value that the graph will hold for constant."""
-        self.decided = True
-        return _decidable(value)
+    def decide(self, proxy: _ValueProxy) -> Any:
+        """A value that the graph holds for constant from here on; when it runs, it makes sure of it."""
+        value = _decidable(proxy.value)
+        if not self.running:
+            self.decided = True
+            super().create_proxy("call_function", same_as_example, (proxy, value), {})
+        return value
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _ValueProxy(node, self)
@@ -150,10 +153,22 @@ class _Observed(_Scoped):
         return value
 
     def to_bool(self, obj: Any) -> bool:
-        return bool(self.decide(obj.value))
+        return bool(self.decide(obj))
 
     def iter(self, obj: Any) -> Any:
-        return iter([obj[i] for i in range(len(obj.value))])
+        return iter([obj[i] for i in range(len(obj))])
+
+
+def same_as_example(found: Any, expected: Any) -> Any:
+    """Part of a rewritten forward. Raises ValueError where a shape would lead it another way than the example did."""
+    if isinstance(found, fx.Proxy):
+        return found.tracer.create_proxy("call_function", same_as_example, (found, expected), {})
+    if found != expected:
+        raise ValueError(
+            f"this layer was rewritten for images like the example's: {expected} was decided by their size, and it is "
+            f"{found} now; run surgery with an example of this size"
+        )
+    return found
 
 
 _Setting = bool | int | float | str | None

@@ -171,23 +171,22 @@ def test_gate_that_something_else_reads_is_not_folded() -> None:
 
 
 def test_a_site_that_breaks_its_promise_is_left_and_named() -> None:
-    class Indexed(nn.Sequential):
-        def forward(self, x: Tensor) -> Tensor:
-            return self[1](x)
-
     class Outer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.layers = nn.Sequential(nn.Identity(), nn.Conv2d(4, 4, 1))
             self.plain = nn.Sequential(nn.Identity(), nn.SiLU())
+            self.chosen = nn.Sequential(nn.Identity(), nn.SiLU())
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.plain(self.layers[1](x))
+            return self.plain(self.layers(x)) + self.layers[1](x) + self.chosen[1](x)
 
     lite, report = surgery.lite(Outer(), ["remove_identity"], example_inputs=(X,))
     assert [edit.site for edit in report.edits] == ["plain.0"]
     (refusal,) = report.refusals
     assert refusal.site == "layers.0"
+    assert "IndexError" in refusal.reason
+    assert isinstance(lite.chosen[0], nn.Identity), "its Sequential does not run it"
     assert lite(X).shape == X.shape
 
 

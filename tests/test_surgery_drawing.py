@@ -15,7 +15,7 @@ from surgery.dataflow import dataflow, module_label
 from surgery.drawing import before_after, draw
 from surgery.errors import SurgeryError
 from surgery.evidence import Evidence
-from surgery.layout import BOX_GAP, BOX_HEIGHT, layout
+from surgery.layout import BOX_GAP, BOX_HEIGHT, LAYER_GAP, layout
 from surgery.trace import Traced
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -116,6 +116,44 @@ def test_a_squeeze_excite_gate_is_gone() -> None:
     assert colours(text)["gone", "SqueezeExcitation"] == 1
 
 
+class Outer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pad, self.block, self.join = nn.Sequential(), Block(), Join()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.block(self.pad(x))
+        return self.join(x=x, pair=(y, x))
+
+
+class Join(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.ReLU()
+
+    def forward(self, pair: tuple[Tensor, Tensor], x: Tensor, scale: float = 2.0) -> Tensor:
+        return self.act(pair[0] + pair[1]) + x * scale
+
+
+def test_what_modules_inside_compute() -> None:
+    outside, within = dataflow(Outer(), X), dataflow(Outer(), X, inside=True)
+    assert [box.label for box in outside.boxes] == ["x", "Block", "Join", "output"]
+    assert [box.name for box in within.boxes if box.name] == ["block.conv.0", "block.conv.1", "join.act"]
+    block = [box.label for box in dataflow(Block(), X).boxes][1:-1]
+    labels = [box.label for box in within.boxes]
+    assert [label.removeprefix("block.") for label in labels[: len(block) + 1]] == ["x", *block]
+    assert all(box.shape == tuple(X.shape) for box in within.boxes if box.name)
+    at = {label: i for i, label in enumerate(labels) if label not in {"add", "mul"}}
+    assert (0, at["Conv2d 7x7, groups 4"]) in within.edges
+    assert {end for start, end in within.edges if start == 0} == {
+        at["Conv2d 7x7, groups 4"],
+        len(block),  # the block's own sum
+        *(end for end, label in enumerate(labels) if end > len(block) and (0, end) in within.edges),
+    }
+    assert len(labels) - 1 in {end for _, end in within.edges}
+    assert {start for start, _ in within.edges} == set(range(len(labels) - 1)), "every value is read"
+
+
 def test_names_are_escaped() -> None:
     class Odd(nn.ReLU):
         pass
@@ -157,3 +195,8 @@ def test_boxes_never_overlap_and_edges_go_down(widths: list[int], pairs: list[tu
         assert route[0] == (placed.centres[start][0], placed.centres[start][1] + BOX_HEIGHT / 2)
         assert route[-1] == (placed.centres[end][0], placed.centres[end][1] - BOX_HEIGHT / 2)
         assert all(above[1] < below[1] for above, below in pairwise(route))
+        for (x, y), (u, v) in pairwise(route):  # beside a layer it runs straight, and between layers nothing stands
+            assert v - y <= LAYER_GAP + 1e-6 or (x == u and v - y == BOX_HEIGHT)
+        for x, y in route[1:-1]:
+            near = [(u, w) for (u, v), w in zip(placed.centres, widths, strict=True) if abs(v - y) <= BOX_HEIGHT / 2]
+            assert all(abs(x - u) > w / 2 for u, w in near)

@@ -206,3 +206,17 @@ def test_a_gate_called_by_keyword_is_measured() -> None:
     assert report.by_rule() == {"squeeze_excite": 1}
     assert isinstance(lite.gate.scale, nn.Parameter)
     assert lite(X).shape == X.shape
+
+
+def test_a_size_that_would_have_led_elsewhere_is_an_error() -> None:
+    class Pads(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape[2] % 8:
+                x = F.pad(x, (0, 0, 0, 8 - x.shape[2] % 8))
+            return F.silu(x)
+
+    lite, report = surgery.lite(nn.Sequential(Pads()), example_inputs=(torch.randn(2, 4, 8, 8),))
+    assert [edit.action for edit in report.edits] == ["1 x silu -> relu in forward, for images like the example's"]
+    assert lite(torch.randn(3, 4, 16, 5)).shape == (3, 4, 16, 5)
+    with pytest.raises(ValueError, match="rewritten for images like the example's"):
+        lite(torch.randn(2, 4, 9, 8))

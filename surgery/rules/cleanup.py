@@ -96,16 +96,17 @@ class RemoveIdentity(Rule):
         return [Example(inside, shape, 2), Example(Named, shape, 0)]
 
     def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
-        """Identities directly inside a Sequential."""
+        """Identities directly inside a Sequential that ran them; somebody else may iterate over its children."""
         for name, parent in model.named_modules():
             if isinstance(parent, nn.Sequential) and type(parent).forward is nn.Sequential.forward:
                 for key, child in parent._modules.items():
                     site = f"{name}.{key}".lstrip(".")
-                    if type(child) is nn.Identity and evidence.inputs is None:
-                        yield Refusal(
-                            self.name, site, "without example inputs it is not known whether layers are indexed"
-                        )
-                    elif type(child) is nn.Identity:
+                    if type(child) is not nn.Identity:
+                        continue
+                    if evidence.inputs is None:
+                        reason = "without example inputs it is not known whether layers are indexed"
+                        yield Refusal(self.name, site, reason)
+                    elif (run := evidence.run(name)) and (own := evidence.run(site)) and run.count == own.count:
                         yield self.edit(site, "Identity removed", {})
 
     def apply(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
