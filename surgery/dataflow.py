@@ -152,7 +152,7 @@ def _is_drawn(node: fx.Node) -> bool:
     if node.op in {"placeholder", "get_attr"}:
         return bool(node.users) and (value is None or isinstance(value, Tensor | tuple | list))
     if value is None:
-        return of_node(node) not in {"size", "getattr", "dim"}
+        return of_node(node) not in {"size", "getattr", "dim", "assert"}
     return isinstance(value, Tensor) or (
         isinstance(value, tuple | list) and isinstance(next(iter(value), None), Tensor)
     )
