@@ -6,14 +6,15 @@ STAMP := .venv/installed
 UNFINISHED := .venv/unfinished
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: help demo test zoo check lock
+.PHONY: help demo test coverage zoo check lock
 
 help:
-	@echo "make demo    build the starter zoo from embedded data and show its results"
-	@echo "make test    run the tests"
-	@echo "make zoo     build every recipe"
-	@echo "make check   formatting, lint and types"
-	@echo "make lock    resolve requirements.lock again, keeping its versions where they still fit"
+	@echo "make demo      build the starter zoo from embedded data and show its results"
+	@echo "make test      run the tests"
+	@echo "make coverage  what surgery does to 30 model families of torchvision, timm and mmyolo"
+	@echo "make zoo       build every recipe"
+	@echo "make check     formatting, lint and types"
+	@echo "make lock      resolve requirements.lock again, keeping its versions where they still fit"
 
 demo: $(STAMP)
 	@echo "== building the starter zoo"
@@ -27,6 +28,10 @@ zoo: $(STAMP)
 test: $(STAMP)
 	@echo "== running the tests"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+
+coverage: $(STAMP)
+	@echo "== surgery on 30 model families"
+	@$(BIN)/python benchmarks/surgery_coverage.py --subset ci --jobs 2
 
 check: $(STAMP)
 	@echo "== checking formatting, lint and types"
