@@ -111,7 +111,7 @@ class Evidence:
         self._replacements = {key: m for key, m in self._replacements.items() if not is_within(key[1], name)}
         if self._runs is None:
             return
-        self._stale |= {other for other in self._runs if is_within(name, other)}
+        self._stale.update(_outer(name), (name,))
         if seen is not None and name in self._runs:
             self._take(name, seen)
         elif name in dict(self.modules()):
@@ -196,13 +196,14 @@ class Evidence:
         runs.update(seen.runs)
         runs[name] = ModuleRun(run.args, run.kwargs, run.output, before.count, run.versions)
         self._calls |= _by_module(seen.calls)
-        self._stale |= {other for other in runs if other != name and is_within(name, other)}
+        self._stale.update(_outer(name))
 
     def _forget(self, name: str) -> None:
         """Take out all that is known of a module and of all inside it."""
         self._own = None
+        prefix = f"{name}." if name else ""
         for known in (self._runs or {}, self._calls):
-            for inside in [other for other in known if is_within(other, name)]:
+            for inside in [other for other in known if other.startswith(prefix) or other == name]:
                 del known[inside]
         self._stale = {other for other in self._stale if not is_within(other, name)}
         self._unobserved = {other for other in self._unobserved if not is_within(other, name)}
@@ -218,6 +219,12 @@ class Evidence:
 def is_within(name: str, outer: str) -> bool:
     """Whether a module of that name is another one or is inside it."""
     return not outer or name == outer or name.startswith(f"{outer}.")
+
+
+def _outer(name: str) -> list[str]:
+    """Names of the modules that a module is inside of."""
+    parts = name.split(".") if name else []
+    return [".".join(parts[:depth]) for depth in range(len(parts))]
 
 
 def _observe_whole(model: nn.Module, example: Example) -> Observation:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from torch import fx, nn
 
 from surgery.evidence import Evidence
-from surgery.names import behaves_as, dotted
 from surgery.pattern import CallPattern, Match, Pattern
 from surgery.record import Edit, Refusal
 from surgery.rewrite import install, put_in_place
@@ -87,7 +87,8 @@ class Rule:
 
     def matches(self, module: nn.Module) -> bool:
         """Whether a module is one of this rule's, by type."""
-        return any(behaves_as(module, kind) for kind in self.types) or dotted(module) in self.class_names
+        kind: Any = type(module)
+        return _is_one_of(kind, self.types, self.class_names)
 
     def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
         """JSON values that ``replacement`` needs beyond the module itself."""
@@ -198,6 +199,12 @@ class Rule:
     def edit(self, site: str, action: str, params: Mapping[str, Any]) -> Edit:
         """An edit of this rule."""
         return Edit(self.name, site, action, self.promise.value, dict(params))
+
+
+@cache
+def _is_one_of(kind: Any, types: tuple[type[nn.Module], ...], class_names: tuple[str, ...]) -> bool:
+    inherits = any(issubclass(kind, known) and kind.forward is known.forward for known in types)
+    return inherits or f"{kind.__module__}.{kind.__qualname__}" in class_names
 
 
 def submodule(model: nn.Module, name: str) -> nn.Module:
