@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unfriendly import unfriendly
 
 import surgery
-from surgery.observe import tensors
+from surgery.observing.observe import tensors
 
 BATCH, OTHER_BATCH = 2, 1
 # A rule replaces the module at its site, and with it the names below, or it rewrites the module's forward and keeps

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from surgery.modes import restored_modes
-from surgery.module_stack import module_stack
-from surgery.observe import tensors
+from surgery.observing.module_stack import module_stack
+from surgery.observing.observe import tensors
+from surgery.operating.modes import restored_modes
 
 LARGEST_KERNEL = 5
 LARGEST_POOL = 3

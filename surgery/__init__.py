@@ -7,24 +7,33 @@ The input model is never modified; the result keeps its class, its methods and i
 """
 
 from surgery.batchnorm import reestimate_batchnorm
-from surgery.dictionary import dictionary_rules, get_replacement_dict_default
+from surgery.drawing.drawing import before_after, draw
 from surgery.engine import lite
 from surgery.errors import PlanMismatch, SurgeryError
 from surgery.explain import explain
 from surgery.fingerprint import fingerprint
-from surgery.lite_fx import DictionaryReport, SurgeryModule, convert_to_lite_fx, replace_unsupported_layers
-from surgery.operators import Operator, operators
-from surgery.pattern import CallPattern, Pattern
-from surgery.record import Edit, Plan, Refusal, Report
+from surgery.observing.evidence import Evidence
+from surgery.observing.operators import Operator, operators
+from surgery.observing.shapes import shape_of
+from surgery.operating.rewrite import call_new_module
+from surgery.patterns.pattern import CallPattern, Match, Pattern
+from surgery.patterns.snippet import any_module, constant
+from surgery.record import Edit, LeftAlone, Plan, Refusal, Report
 from surgery.registry import rules
+from surgery.replacement.dictionary import dictionary_rules, get_replacement_dict_default
+from surgery.replacement.lite_fx import DictionaryReport, SurgeryModule, convert_to_lite_fx, replace_unsupported_layers
 from surgery.replay import replay
-from surgery.rule import Promise, Rule
-from surgery.snippet import any_module, constant
+from surgery.rule import Decline, Example, Promise, Rule, Stage
 
 __all__ = [
     "CallPattern",
+    "Decline",
     "DictionaryReport",
     "Edit",
+    "Evidence",
+    "Example",
+    "LeftAlone",
+    "Match",
     "Operator",
     "Pattern",
     "Plan",
@@ -33,12 +42,16 @@ __all__ = [
     "Refusal",
     "Report",
     "Rule",
+    "Stage",
     "SurgeryError",
     "SurgeryModule",
     "any_module",
+    "before_after",
+    "call_new_module",
     "constant",
     "convert_to_lite_fx",
     "dictionary_rules",
+    "draw",
     "explain",
     "fingerprint",
     "get_replacement_dict_default",
@@ -48,4 +61,5 @@ __all__ = [
     "replace_unsupported_layers",
     "replay",
     "rules",
+    "shape_of",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from surgery.modes import restored_modes
+from surgery.operating.modes import restored_modes
 
 
 def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:

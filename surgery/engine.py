@@ -8,16 +8,16 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from surgery.batchnorm import reestimate_batchnorm
-from surgery.copying import copy_model
 from surgery.errors import SurgeryError
-from surgery.evidence import Evidence
-from surgery.example import Example
 from surgery.fingerprint import fingerprint
-from surgery.operation import Fault, operate
+from surgery.observing.evidence import Evidence
+from surgery.operating.copying import copy_model
+from surgery.operating.example import Example
+from surgery.operating.operation import Fault, operate
+from surgery.operating.verify import BatchCheck, broken_promise
 from surgery.record import Edit, LeftAlone, Plan, Refusal, Report
 from surgery.registry import rules as all_rules
 from surgery.rule import Promise, Rule, Stage
-from surgery.verify import BatchCheck, broken_promise
 
 # Calls that no rule is about, told to the user: they move data across the whole image or sort it.
 REPORTED = frozenset({"roll", "grid_sample", "unfold", "fold", "topk", "sort", "argsort", "fft2", "rfft2", "irfft2"})

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from surgery.rewrite import original_class, rewritten_code
+from surgery.operating.rewrite import original_class, rewritten_code
 
 Scalar = (bool, int, float, str, type(None))
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from surgery.copying import copy_model
 from surgery.errors import PlanMismatch
-from surgery.evidence import Evidence
-from surgery.example import Example
 from surgery.fingerprint import fingerprint
+from surgery.observing.evidence import Evidence
+from surgery.operating.copying import copy_model
+from surgery.operating.example import Example
 from surgery.record import Plan
 from surgery.registry import rules as all_rules
 from surgery.rule import Rule

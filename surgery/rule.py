@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import fx, nn
 
-from surgery.evidence import Evidence
-from surgery.pattern import CallPattern, Match, Pattern
+from surgery.observing.evidence import Evidence
+from surgery.observing.trace import Traced, Untraceable
+from surgery.operating.rewrite import install, put_in_place
+from surgery.operating.walk import modules
+from surgery.patterns.pattern import CallPattern, Match, Pattern
 from surgery.record import Edit, Refusal
-from surgery.rewrite import install, put_in_place
-from surgery.trace import Traced, Untraceable
-from surgery.walk import modules
 
 _HOOKS = (
     *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),

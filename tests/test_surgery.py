@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery.verify import difference
+from surgery.operating.verify import difference
 
 X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -259,6 +259,49 @@ def test_the_library_needs_torch_only() -> None:
         "assert not {'torchvision', 'timm', 'mmengine', 'zoo', 'numpy.testing'} & set(sys.modules), sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_the_public_names() -> None:
+    assert sorted(surgery.__all__) == sorted(
+        [
+            "CallPattern",
+            "Decline",
+            "DictionaryReport",
+            "Edit",
+            "Evidence",
+            "Example",
+            "LeftAlone",
+            "Match",
+            "Operator",
+            "Pattern",
+            "Plan",
+            "PlanMismatch",
+            "Promise",
+            "Refusal",
+            "Report",
+            "Rule",
+            "Stage",
+            "SurgeryError",
+            "SurgeryModule",
+            "any_module",
+            "before_after",
+            "call_new_module",
+            "constant",
+            "convert_to_lite_fx",
+            "dictionary_rules",
+            "draw",
+            "explain",
+            "fingerprint",
+            "get_replacement_dict_default",
+            "lite",
+            "operators",
+            "reestimate_batchnorm",
+            "replace_unsupported_layers",
+            "replay",
+            "rules",
+            "shape_of",
+        ]
+    )
 
 
 def test_rules_are_listed() -> None:

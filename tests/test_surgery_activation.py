@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery.formula import Formula
+from surgery.patterns.formula import Formula
 from surgery.rules.bounded_activation import SIGMOID_SLOPE, ClampedLine
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery.verify import difference
+from surgery.operating.verify import difference
 
 RULES = ["spell_out_attention"]
 FUSED = ("scaled_dot_product", "native_multi_head_attention", "transformer_encoder_layer")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery.channel_norm import ChannelBatchNorm, ChannelsFirstLayerNorm
-from surgery.verify import difference
+from surgery.operating.verify import difference
+from surgery.rule_parts.channel_norm import ChannelBatchNorm, ChannelsFirstLayerNorm
 
 RULE = ["channels_last_to_first"]
 

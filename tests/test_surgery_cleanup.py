@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery.verify import difference
+from surgery.operating.verify import difference
 
 X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -100,7 +100,7 @@ def test_no_ops_go_for_every_size() -> None:
     ],
 )
 def test_what_only_looks_like_a_no_op_stays(function: object) -> None:
-    from surgery.rules.example_call import ExampleCall
+    from surgery.rule_parts.example_call import ExampleCall
 
     with pytest.raises(surgery.SurgeryError, match="it matches no layer"):
         surgery.lite(ExampleCall(function), ["remove_noops"], example_inputs=(X,))

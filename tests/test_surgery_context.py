@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from surgery.context import scopes
+from surgery.observing.context import scopes
 
 
 def exact(x: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 import surgery
 from surgery import Pattern, dictionary_rules, get_replacement_dict_default, replace_unsupported_layers
+from surgery.operating.verify import difference
 from surgery.rule import Stage
-from surgery.verify import difference
 
 X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from surgery.dataflow import dataflow, module_label
-from surgery.drawing import before_after, draw
+from surgery.drawing.dataflow import dataflow, module_label
+from surgery.drawing.drawing import before_after, draw
+from surgery.drawing.layout import BOX_GAP, BOX_HEIGHT, LAYER_GAP, layout
 from surgery.errors import SurgeryError
-from surgery.evidence import Evidence
-from surgery.layout import BOX_GAP, BOX_HEIGHT, LAYER_GAP, layout
-from surgery.trace import Traced
+from surgery.observing.evidence import Evidence
+from surgery.observing.trace import Traced
 
 SVG = "{http://www.w3.org/2000/svg}"
 X = torch.randn(2, 4, 8, 8)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery.channel_norm import ChannelBatchNorm, FixedBatchNorm
-from surgery.norm_axis import norm_axis
-from surgery.verify import difference
+from surgery.operating.verify import difference
+from surgery.rule_parts.channel_norm import ChannelBatchNorm, FixedBatchNorm
+from surgery.rule_parts.norm_axis import norm_axis
 
 NORMS = ["norm_to_batchnorm"]
 UNWANTED = {"native_layer_norm", "native_group_norm", "_fused_rms_norm", "rms_norm", "rsqrt", "var", "var_mean", "std"}

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from surgery import CallPattern, Pattern, any_module, constant
-from surgery.pattern import Match
+from surgery.patterns.pattern import Match
 
 COMPOSITE = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.SiLU())
 

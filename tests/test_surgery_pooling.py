@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery.operators import operators
+from surgery.observing.operators import operators
 
 EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}
 FEW = settings(max_examples=25, deadline=None)

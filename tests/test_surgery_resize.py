@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery.operators import Operator, operators
-from surgery.rules.resizing import small_factors
+from surgery.observing.operators import Operator, operators
+from surgery.rule_parts.resizing import small_factors
 
 EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}
 FEW = settings(max_examples=15, deadline=None)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import surgery
+from surgery.operating.verify import difference
 from surgery.rule import Example, Rule
-from surgery.verify import difference
 
 CASES = [(rule, example) for rule in surgery.rules().values() for example in rule.examples()]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery.verify import difference
+from surgery.operating.verify import difference
 
 TIGHT = {torch.float32: 1e-5, torch.float64: 1e-12}
 SHIFTS = [(0, 0), (1, 0), (0, 1), (1, 1)]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from surgery.drawing import before_after
+from surgery.drawing.drawing import before_after
 
 FOLDER = Path(__file__).parent / "drawings"
 

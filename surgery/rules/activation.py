@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.call_flow import flow
-from surgery.evidence import Evidence
-from surgery.formula import Formula
-from surgery.names import behaves_as
-from surgery.pattern import CallPattern, Match
+from surgery.observing.call_flow import flow
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import behaves_as
+from surgery.patterns.formula import Formula
+from surgery.patterns.pattern import CallPattern, Match
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.names import behaves_as
+from surgery.observing.names import behaves_as
 from surgery.rule import Example, Promise
+from surgery.rule_parts.axis_products import bin_averages, product
+from surgery.rule_parts.one_call import OneCallRule, Seen
 from surgery.rules.average_pooling import average_chain
-from surgery.rules.axis_products import bin_averages, product
-from surgery.rules.one_call import OneCallRule, Seen
 from surgery.rules.pooling import MaxPool, max_stages
 
 Size = tuple[int | None, int | None]

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.evidence import Evidence
-from surgery.names import behaves_as
-from surgery.pattern import CallPattern, Match
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import behaves_as
+from surgery.observing.shapes import example, shape_of
+from surgery.patterns.pattern import CallPattern, Match
 from surgery.record import Edit, Refusal
 from surgery.rule import Decline, Example, Promise, Rule, submodule
-from surgery.rules.example_call import ExampleCall
-from surgery.shapes import example, shape_of
+from surgery.rule_parts.example_call import ExampleCall
 
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 

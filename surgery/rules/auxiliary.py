@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from surgery.evidence import Evidence
-from surgery.names import of_node
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import of_node
+from surgery.observing.trace import Traced, Untraceable
+from surgery.operating.rewrite import install
 from surgery.record import Edit, Refusal
-from surgery.rewrite import install
 from surgery.rule import Example, Promise, Rule, Stage, submodule
-from surgery.trace import Traced, Untraceable
 
 
 class RemoveAuxiliaryHeads(Rule):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.names import behaves_as, dotted
+from surgery.observing.names import behaves_as, dotted
 from surgery.rule import Example, Promise
-from surgery.rules.axis_products import product, windows
-from surgery.rules.one_call import OneCallRule, Seen
-from surgery.rules.pool_windows import Pair, WindowPad, pair
+from surgery.rule_parts.axis_products import product, windows
+from surgery.rule_parts.one_call import OneCallRule, Seen
+from surgery.rule_parts.pool_windows import Pair, WindowPad, pair
 
 SAME = ("timm.layers.pool2d_same.AvgPool2dSame",)
 LARGEST_KERNEL = 5  # of a convolution that devices take

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from surgery.evidence import Evidence
+from surgery.observing.evidence import Evidence
 from surgery.record import Refusal
 from surgery.rule import Example, Promise, Rule
+from surgery.rule_parts.pool_windows import pair
 from surgery.rules.average_pooling import FixedConv2d
-from surgery.rules.pool_windows import pair
 
 PADS: Mapping[str, type[nn.Module]] = {
     "reflect": nn.ReflectionPad2d,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.formula import Formula
-from surgery.pattern import CallPattern, Match
+from surgery.patterns.formula import Formula
+from surgery.patterns.pattern import CallPattern, Match
 from surgery.rule import Example, Promise, Stage
 from surgery.rules.activation import Calls, ElementwiseRule
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from surgery.evidence import Evidence
-from surgery.names import behaves_as
-from surgery.observe import Call, Observation
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import behaves_as
+from surgery.observing.observe import Call, Observation
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
 

@@ -6,12 +6,21 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from surgery.evidence import Evidence
-from surgery.norm_axis import norm_axis
+from surgery.observing.evidence import Evidence
+from surgery.observing.trace import Untraceable
 from surgery.record import Edit, Refusal
-from surgery.relayout import TO_FIRST, TO_LAST, NeverBack, Relayout, Stays, axes_of, is_permute_module, permuted_axes
 from surgery.rule import Example, Promise, Rule, Stage, submodule
-from surgery.trace import Untraceable
+from surgery.rule_parts.norm_axis import norm_axis
+from surgery.rule_parts.relayout import (
+    TO_FIRST,
+    TO_LAST,
+    NeverBack,
+    Relayout,
+    Stays,
+    axes_of,
+    is_permute_module,
+    permuted_axes,
+)
 
 
 class ChannelsLastToFirst(Rule):

@@ -8,10 +8,10 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from surgery.evidence import Evidence
-from surgery.names import canonical, is_inplace
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import canonical, is_inplace
+from surgery.operating.rewrite import redirect_later_readers
 from surgery.record import Edit, Refusal
-from surgery.rewrite import redirect_later_readers
 from surgery.rule import Example, Promise, Rewrites, Rule, Stage, submodule
 
 # Functions with an ``inplace`` argument whose method form ends in an underscore.

@@ -14,13 +14,12 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
-from surgery.copying import copy_model
-from surgery.evidence import Evidence
-from surgery.names import canonical
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import canonical
+from surgery.operating.copying import copy_model
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, submodule
-from surgery.rules.large_kernel import LARGEST
-from surgery.rules.plain_convolution import (
+from surgery.rule_parts.plain_convolution import (
     CONV2D,
     Pair,
     Sides,
@@ -32,6 +31,7 @@ from surgery.rules.plain_convolution import (
     sides_of,
     tied_to,
 )
+from surgery.rules.large_kernel import LARGEST
 
 
 class SamePad2d(nn.Module):

@@ -6,12 +6,12 @@ from typing import Any
 from torch import fx, nn
 from torch.nn import functional as F
 
-from surgery.evidence import Evidence
-from surgery.pattern import CallPattern, Match
+from surgery.observing.evidence import Evidence
+from surgery.observing.trace import Traced
+from surgery.patterns.pattern import CallPattern, Match
 from surgery.record import Edit, Refusal
 from surgery.rule import Decline, Example, Promise, Rule, Stage
-from surgery.rules.example_call import ExampleCall
-from surgery.trace import Traced
+from surgery.rule_parts.example_call import ExampleCall
 
 
 class RemoveDropout(Rule):

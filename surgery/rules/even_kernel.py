@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 from torch.nn import functional as F
 
-from surgery.evidence import Evidence
+from surgery.observing.evidence import Evidence
 from surgery.record import Refusal
 from surgery.rule import Example, Promise, Rule
-from surgery.rules.plain_convolution import (
+from surgery.rule_parts.plain_convolution import (
     Pair,
     Sides,
     in_sequence,

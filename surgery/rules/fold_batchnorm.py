@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-from surgery.channel_norm import ChannelBatchNorm, FixedBatchNorm
-from surgery.evidence import Evidence
-from surgery.names import behaves_as, dotted
-from surgery.observe import Observation, tensors
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import behaves_as, dotted
+from surgery.observing.observe import Observation, tensors
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
+from surgery.rule_parts.channel_norm import ChannelBatchNorm, FixedBatchNorm
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_TRANSPOSED)

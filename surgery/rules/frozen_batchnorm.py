@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgery.channel_norm import FixedBatchNorm
-from surgery.evidence import Evidence
-from surgery.norm_axis import without_children
+from surgery.observing.evidence import Evidence
+from surgery.operating.verify import difference
 from surgery.record import Refusal
 from surgery.rule import Example, Promise, Rule
-from surgery.verify import difference
+from surgery.rule_parts.channel_norm import FixedBatchNorm
+from surgery.rule_parts.norm_axis import without_children
 
 _BUFFERS = ("weight", "bias", "running_mean", "running_var")
 

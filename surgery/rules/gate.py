@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from surgery.evidence import Evidence
-from surgery.gates import Gate, find_and_measure, mean_gate
-from surgery.names import canonical
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import canonical
+from surgery.observing.shapes import example
+from surgery.observing.trace import Traced, Untraceable
+from surgery.operating.rewrite import call_new_module, install, put_in_place
 from surgery.record import Edit, Refusal
-from surgery.rewrite import call_new_module, install, put_in_place
 from surgery.rule import Example, Promise, Rule, Stage, submodule
+from surgery.rule_parts.gates import Gate, find_and_measure, mean_gate
 from surgery.rules.channel_scale import ChannelScale
-from surgery.shapes import example
-from surgery.trace import Traced, Untraceable
 
 
 class _Block(nn.Module):

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.call_flow import flow, only_returned
-from surgery.evidence import Evidence
-from surgery.names import canonical
+from surgery.observing.call_flow import flow, only_returned
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import canonical
+from surgery.observing.trace import Traced, Untraceable
+from surgery.operating.rewrite import install, put_in_place
 from surgery.record import Edit, Refusal
-from surgery.rewrite import install, put_in_place
 from surgery.rule import Example, Promise, Rule, Stage, submodule
 from surgery.rules.bounded_activation import SIGMOID_SLOPE, ClampedLine, Line, in_order
-from surgery.trace import Traced, Untraceable
 
 _TIMM = "timm.layers.activations"
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.evidence import Evidence
-from surgery.names import canonical
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import canonical
+from surgery.observing.trace import Untraceable
+from surgery.operating.rewrite import redirect_later_readers
 from surgery.record import Edit, Refusal
-from surgery.rewrite import redirect_later_readers
 from surgery.rule import Example, Promise, Rewrites, Rule, Stage
-from surgery.rules.example_call import ExampleCall
-from surgery.trace import Untraceable
+from surgery.rule_parts.example_call import ExampleCall
 
 _METHODS = ("add", "sub", "mul", "div", "clamp", "clamp_min", "clamp_max")
 # Autograd keeps the output of these; of SiLU, GELU and Hardswish, which ReLU replaces, it keeps the input.

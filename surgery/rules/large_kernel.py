@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from surgery.evidence import Evidence
+from surgery.observing.evidence import Evidence
 from surgery.record import Refusal
 from surgery.rule import Example, Promise, Rule, Stage
-from surgery.rules.plain_convolution import (
+from surgery.rule_parts.plain_convolution import (
     Crop2d,
     Pair,
     Sides,

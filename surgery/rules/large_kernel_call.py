@@ -11,16 +11,16 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from surgery.evidence import Evidence
-from surgery.names import behaves_as
-from surgery.pattern import CallPattern
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import behaves_as
+from surgery.observing.shapes import shape_of
+from surgery.observing.trace import Untraceable
+from surgery.operating.rewrite import put_in_place
+from surgery.patterns.pattern import CallPattern
 from surgery.record import Edit, Refusal
-from surgery.rewrite import put_in_place
 from surgery.rule import Example, Promise, Rewrites, Rule
+from surgery.rule_parts.plain_convolution import CONV2D, both, is_plain, sides_of
 from surgery.rules.large_kernel import LARGEST, tiles
-from surgery.rules.plain_convolution import CONV2D, both, is_plain, sides_of
-from surgery.shapes import shape_of
-from surgery.trace import Untraceable
 
 
 class SplitLargeKernelCalls(Rule):

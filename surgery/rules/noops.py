@@ -6,11 +6,11 @@ from typing import Any
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from surgery.names import of_node
-from surgery.pattern import CallPattern, Match
+from surgery.observing.names import of_node
+from surgery.observing.shapes import example, shape_of
+from surgery.patterns.pattern import CallPattern, Match
 from surgery.rule import Decline, Example, Promise, Rule, Stage
-from surgery.rules.example_call import ExampleCall
-from surgery.shapes import example, shape_of
+from surgery.rule_parts.example_call import ExampleCall
 
 _CASTS = {"to", "type", "type_as", "float", "double", "half", "bfloat16"}
 _VIEWS = {"view", "reshape", "expand"}

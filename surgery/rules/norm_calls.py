@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.arguments import arguments
-from surgery.channel_norm import ChannelBatchNorm
-from surgery.evidence import Evidence
-from surgery.example import Example as Inputs
-from surgery.modes import restored_modes
-from surgery.names import canonical
-from surgery.pattern import CallPattern, Match
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import canonical
+from surgery.observing.shapes import example, shape_of
+from surgery.operating.example import Example as Inputs
+from surgery.operating.modes import restored_modes
+from surgery.operating.rewrite import call_new_module
+from surgery.patterns.arguments import arguments
+from surgery.patterns.pattern import CallPattern, Match
 from surgery.record import Edit
-from surgery.rewrite import call_new_module
 from surgery.rule import Decline, Example, Promise, Rule, Stage, submodule
-from surgery.shapes import example, shape_of
+from surgery.rule_parts.channel_norm import ChannelBatchNorm
 
 _FUNCTIONS = ("layer_norm", "rms_norm", "group_norm", "instance_norm")
 _REDUCTIONS = {"mean", "var", "std", "var_mean"}

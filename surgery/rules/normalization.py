@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from surgery.channel_norm import ChannelBatchNorm
-from surgery.evidence import Evidence
-from surgery.names import behaves_as, dotted
-from surgery.norm_axis import channels, norm_axis
-from surgery.norm_fit import Moments, fit, measure
-from surgery.observe import tensors
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import behaves_as, dotted
+from surgery.observing.observe import tensors
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, submodule
+from surgery.rule_parts.channel_norm import ChannelBatchNorm
+from surgery.rule_parts.norm_axis import channels, norm_axis
+from surgery.rule_parts.norm_fit import Moments, fit, measure
 
 # Normalization and activation in one formula, on (N, C, H, W); they are taken apart.
 _EVO_NORMS = ("B0", "B1", "B2", "S0", "S0a", "S1", "S1a", "S2", "S2a")

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from surgery.names import behaves_as, dotted
+from surgery.observing.names import behaves_as, dotted
 from surgery.rule import Example, Promise
-from surgery.rules.axis_products import factors
-from surgery.rules.one_call import OneCallRule, Seen
-from surgery.rules.pool_windows import Pair, WindowPad, pair
+from surgery.rule_parts.axis_products import factors
+from surgery.rule_parts.one_call import OneCallRule, Seen
+from surgery.rule_parts.pool_windows import Pair, WindowPad, pair
 
 SAME = ("timm.layers.pool2d_same.MaxPool2dSame",)
 

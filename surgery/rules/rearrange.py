@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.pattern import CallPattern, Match
+from surgery.patterns.pattern import CallPattern, Match
 from surgery.rule import Decline, Example, Promise, Rule
-from surgery.rules.example_call import ExampleCall
+from surgery.rule_parts.example_call import ExampleCall
 
 
 def pixel_shuffle(x: Tensor, factor: int) -> Tensor:

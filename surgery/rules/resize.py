@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from surgery.names import behaves_as
+from surgery.observing.names import behaves_as
 from surgery.rule import Example, Promise
-from surgery.rules.one_call import OneCallRule, Seen
-from surgery.rules.pool_windows import Pair, pair
-from surgery.rules.resizing import LARGEST_FACTOR, MODES, Resize, small_factors, whole_factors
+from surgery.rule_parts.one_call import OneCallRule, Seen
+from surgery.rule_parts.pool_windows import Pair, pair
+from surgery.rule_parts.resizing import LARGEST_FACTOR, MODES, Resize, small_factors, whole_factors
 
 
 @dataclass(frozen=True)

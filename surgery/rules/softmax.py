@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.evidence import Evidence
-from surgery.names import behaves_as
-from surgery.observe import Call
-from surgery.pattern import CallPattern, Match
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import behaves_as
+from surgery.observing.observe import Call
+from surgery.observing.shapes import shape_of
+from surgery.patterns.pattern import CallPattern, Match
 from surgery.record import Edit, Refusal
 from surgery.rule import Decline, Example, Promise, Rule
-from surgery.rules.example_call import ExampleCall
-from surgery.shapes import shape_of
+from surgery.rule_parts.example_call import ExampleCall
 
 _MODULES = {nn.Softmax: "softmax", nn.LogSoftmax: "log_softmax", nn.Softmin: "softmin"}
 _FUNCTIONS = ("softmax", "log_softmax", "softmin")

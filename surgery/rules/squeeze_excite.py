@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgery.evidence import Evidence
-from surgery.gates import find_and_measure, mean_gate
-from surgery.observe import tensors
+from surgery.observing.evidence import Evidence
+from surgery.observing.observe import tensors
+from surgery.operating.rewrite import original_class
 from surgery.record import Edit, Refusal
-from surgery.rewrite import original_class
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
+from surgery.rule_parts.gates import find_and_measure, mean_gate
 from surgery.rules.channel_scale import ChannelScale
 
 # What is known to gate its input, for surgery without example inputs.

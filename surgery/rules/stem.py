@@ -10,15 +10,24 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.evidence import Evidence
-from surgery.names import of_node
-from surgery.observe import Observation, tensors
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import of_node
+from surgery.observing.observe import Observation, tensors
+from surgery.observing.shapes import shape_of
+from surgery.observing.trace import Traced, Untraceable
+from surgery.operating.rewrite import install
 from surgery.record import Edit, Refusal
-from surgery.rewrite import install
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
-from surgery.rules.plain_convolution import Sides, in_sequence, is_plain, padded, padding_layers, plain, sides, tied_to
-from surgery.shapes import shape_of
-from surgery.trace import Traced, Untraceable
+from surgery.rule_parts.plain_convolution import (
+    Sides,
+    in_sequence,
+    is_plain,
+    padded,
+    padding_layers,
+    plain,
+    sides,
+    tied_to,
+)
 
 # Calls that only move values.
 _MOVES = {

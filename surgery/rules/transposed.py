@@ -7,10 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgery.evidence import Evidence
+from surgery.observing.evidence import Evidence
 from surgery.record import Refusal
 from surgery.rule import Example, Promise, Rule, Stage
-from surgery.rules.plain_convolution import Crop2d, Sides, in_sequence, is_plain, padded, padding_layers, plain, tied_to
+from surgery.rule_parts.plain_convolution import (
+    Crop2d,
+    Sides,
+    in_sequence,
+    is_plain,
+    padded,
+    padding_layers,
+    plain,
+    tied_to,
+)
 
 # Kernels that accelerators run themselves, with stride 2.
 _FINE = {(2, 2), (3, 3), (4, 4)}

@@ -88,7 +88,9 @@ def _lite_or_not(name: str, recipe: Document) -> Iterator[Problem]:
     if not expects_edits and _list(recipe, ("surgery", "rules")):
         yield recipe.problem(("surgery", "rules"), "rules are named where no edits are expected", "remove them")
     if expects_edits and _at(recipe, ("surgery", "rules")) == "none":
-        yield recipe.problem(("surgery", "rules"), "no rules are applied, but edits are expected", "set expect: no_edits")
+        yield recipe.problem(
+            ("surgery", "rules"), "no rules are applied, but edits are expected", "set expect: no_edits"
+        )
 
 
 def _of_use(recipe: Document, profile: str, document: Document) -> Iterator[Problem]:

@@ -1,0 +1,1 @@
+"""What a model does: its forward seen on example inputs, and traced as a graph."""

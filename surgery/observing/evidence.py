@@ -1,0 +1,247 @@
+"""What rules may know about the model at hand: what its forward does, and what calibration data measures."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+from torch import Tensor, nn
+
+from surgery.observing import alike
+from surgery.observing.names import of_module
+from surgery.observing.observe import Call, ModuleRun, Observation, observe
+from surgery.observing.trace import FORWARD, Traced, Untraceable, trace
+from surgery.operating.example import Example
+from surgery.operating.undo import preserved
+
+_OPERATORS = frozenset({"add", "sub", "mul", "div"})  # written as symbols, so any forward may have them
+# Modules that are nothing but a call of the function they are named for; rules match them as modules.
+_ONE_CALL = {
+    f"torch.nn.modules.{topic}"
+    for topic in ("activation", "batchnorm", "conv", "dropout", "instancenorm", "linear", "normalization", "pooling")
+} | {"torch.nn.modules.upsampling"}
+
+
+class Evidence:
+    """Observations of a model that is being operated on, made when first asked for.
+
+    ``example`` are inputs (None: only what can be told without running the model); ``calibration`` are batches of
+    model inputs (None: there are none). Whoever changes a module says so with ``changed``; then that module alone is
+    run again on what it received before.
+    """
+
+    def __init__(self, model: nn.Module, example: Example | None, calibration: Iterable[Tensor] | None) -> None:
+        self.model = model
+        self.example = example
+        self.calibration = calibration
+        self.running_seconds = 0.0  # spent in forward passes of the example
+        self.first_output: Any = None  # of the model before any change
+        self.decided = False  # a traced graph holds a shape of the example for constant
+        self._whole: Observation | None = None  # of the model as it is
+        self._runs: dict[str, ModuleRun] | None = None
+        self._calls: dict[str, list[Call]] = {}
+        self._unobserved: set[str] = set()  # modules that changed since they ran
+        self._stale: set[str] = set()  # modules with another output than when they ran, of the same shape
+        self._modules: list[tuple[str, nn.Module]] | None = None
+        self._own: dict[str, tuple[set[str], set[str]]] | None = None
+        self._traced: dict[Hashable, Traced] = {}  # one for all modules that are alike
+        self._rewritten: dict[tuple[str, str], Traced] = {}
+        self._replacements: dict[tuple[str, str], nn.Module] = {}
+
+    @property
+    def inputs(self) -> Example | None:
+        """The example inputs."""
+        return self.example
+
+    def modules(self) -> list[tuple[str, nn.Module]]:
+        """All modules by qualified name, each once."""
+        if self._modules is None:
+            self._modules = list(self.model.named_modules())
+        return self._modules
+
+    def observation(self) -> Observation | None:
+        """One forward of the model as it is, or None without example inputs. Tells which calls read which tensors."""
+        if self._whole is None and self.example is not None:
+            example = self.example
+            self._whole = self._timed(lambda: _observe_whole(self.model, example))
+            if self._runs is None:
+                self.first_output = self._whole.output
+            self._runs, self._unobserved, self._stale = dict(self._whole.runs), set(), set()
+            self._calls, self._own = _by_module(self._whole.calls), None
+        return self._whole
+
+    def run(self, name: str) -> ModuleRun | None:
+        """What a module received and returned, if it ran; values may be of an earlier state, shapes are not."""
+        self._bring_up_to_date()
+        return (self._runs or {}).get(name)
+
+    def calls(self, name: str) -> Sequence[Call]:
+        """The calls that a module's own forward made."""
+        self._bring_up_to_date()
+        return self._calls.get(name, ())
+
+    def recorded(self, name: str) -> ModuleRun:
+        """The run of a module as it was before the last changes. Raises KeyError where it never ran."""
+        return (self._runs or {})[name]
+
+    def has_run(self, name: str) -> bool:
+        """Whether a module ran on the example inputs, before the last changes."""
+        return name in (self._runs or {})
+
+    def is_current(self, name: str) -> bool:
+        """Whether a recorded output is what the module gave for these arguments before the last changes."""
+        return name not in self._stale and self.recorded(name).is_intact()
+
+    def rerun(self, name: str) -> Observation:
+        """Run one module again on what it received. Raises what the module raises, KeyError where it never ran."""
+        run = self.recorded(name)
+        module = self.model.get_submodule(name)
+        arguments = Example(run.args, run.kwargs).copy()
+
+        def once() -> Observation:
+            with preserved(module):
+                return observe(module, arguments.args, arguments.kwargs, name)
+
+        return self._timed(once)
+
+    def changed(self, name: str, seen: Observation | None = None) -> None:
+        """A module was changed. ``seen`` is a run of it since then."""
+        self._modules = self._whole = self._own = None
+        self._rewritten = {key: t for key, t in self._rewritten.items() if not is_within(key[1], name)}
+        self._replacements = {key: m for key, m in self._replacements.items() if not is_within(key[1], name)}
+        if self._runs is None:
+            return
+        self._stale.update(_outer(name), (name,))
+        if seen is not None and name in self._runs:
+            self._take(name, seen)
+        elif name in dict(self.modules()):
+            self._unobserved.add(name)
+        else:
+            self._forget(name)
+
+    def traced(self, name: str, method: str | None = None) -> Traced | Untraceable:
+        """The graphs of a module's own forward, for a rule to rewrite; see ``Match`` for what their nodes know."""
+        prefix = f"{name}." if name else ""
+        module, run = self.model.get_submodule(name), self.run(name)
+        kind = alike.key(module, run), method
+        if kind in self._traced:
+            return self._traced[kind].copy(module)
+        found = trace(module, run, lambda child: self.run(f"{prefix}{child}"), method)
+        if isinstance(found, Traced):
+            self.decided |= found.decided
+            if found.is_of_any_alike():
+                self._traced[kind] = found.copy(module)
+        return found
+
+    def keep_rewritten(self, rule: str, name: str, traced: Traced) -> None:
+        """Hold the rewritten graphs until the edit is made."""
+        self._rewritten[rule, name] = traced
+
+    def keep_replacement(self, rule: str, name: str, module: nn.Module) -> None:
+        """Hold the module that is to take another one's place until the edit is made."""
+        self._replacements[rule, name] = module
+
+    def take_replacement(self, rule: str, name: str) -> nn.Module | None:
+        """What ``keep_replacement`` held, once."""
+        return self._replacements.pop((rule, name), None)
+
+    def take_rewritten(self, rule: str, name: str) -> Traced | None:
+        """What ``keep_rewritten`` held, once."""
+        return self._rewritten.pop((rule, name), None)
+
+    def own_calls(self, sets: Iterable[frozenset[str]], inplace_only: bool = False) -> dict[str, set[str]]:
+        """Modules whose own forward has all operations of one of the sets, at least one of them as a call.
+
+        ``inplace_only`` passes over calls that were seen to leave their input alone.
+        """
+        sets = tuple(sets)
+        found: dict[str, set[str]] = {}
+        for name, (calls, children) in self._operations().items():
+            if inplace_only and self._runs is not None:
+                calls = {call.function for call in self._calls.get(name, ()) if call.inplace}
+            hit = {name for wanted in sets if wanted & calls and wanted <= calls | children for name in wanted & calls}
+            if hit:
+                found[name] = hit
+        return found
+
+    def _operations(self) -> Mapping[str, tuple[set[str], set[str]]]:
+        """What each module's own forward calls, and the operations that its children stand for."""
+        self._bring_up_to_date()
+        if self._own is None:
+            self._own = {}
+            for name, module in self.modules():
+                if type(module).__module__ in _ONE_CALL:
+                    continue
+                observed = self._runs is not None
+                calls = {c.function for c in self._calls.get(name, ())} if observed else _written_names(module)
+                if calls:
+                    children = (of_module(child) for child in module._modules.values() if child is not None)
+                    self._own[name] = calls, {child for child in children if child}
+        return self._own
+
+    def _bring_up_to_date(self) -> None:
+        if self._runs is None:
+            self.observation()
+        for name in sorted(self._unobserved):
+            self._unobserved.discard(name)
+            if self._runs is not None and name in self._runs:
+                self._take(name, self.rerun(name))
+
+    def _take(self, name: str, seen: Observation) -> None:
+        """Put a new run of a module and of all inside it in the place of the old one."""
+        runs = self._runs or {}
+        before = runs[name]
+        self._forget(name)
+        run = seen.runs[name]
+        runs.update(seen.runs)
+        runs[name] = ModuleRun(run.args, run.kwargs, run.output, before.count, run.versions)
+        self._calls |= _by_module(seen.calls)
+        self._stale.update(_outer(name))
+
+    def _forget(self, name: str) -> None:
+        """Take out all that is known of a module and of all inside it."""
+        self._own = None
+        prefix = f"{name}." if name else ""
+        for known in (self._runs or {}, self._calls):
+            for inside in [other for other in known if other.startswith(prefix) or other == name]:
+                del known[inside]
+        self._stale = {other for other in self._stale if not is_within(other, name)}
+        self._unobserved = {other for other in self._unobserved if not is_within(other, name)}
+
+    def _timed(self, run: Callable[[], Observation]) -> Observation:
+        start = perf_counter()
+        try:
+            return run()
+        finally:
+            self.running_seconds += perf_counter() - start
+
+
+def is_within(name: str, outer: str) -> bool:
+    """Whether a module of that name is another one or is inside it."""
+    return not outer or name == outer or name.startswith(f"{outer}.")
+
+
+def _outer(name: str) -> list[str]:
+    """Names of the modules that a module is inside of."""
+    parts = name.split(".") if name else []
+    return [".".join(parts[:depth]) for depth in range(len(parts))]
+
+
+def _observe_whole(model: nn.Module, example: Example) -> Observation:
+    copied = example.copy()
+    with preserved(model):
+        return observe(model, copied.args, copied.kwargs)
+
+
+def _by_module(calls: Iterable[Call]) -> dict[str, list[Call]]:
+    found: Mapping[str, list[Call]] = defaultdict(list)
+    for call in calls:
+        found[call.module].append(call)
+    return dict(found)
+
+
+def _written_names(module: nn.Module) -> set[str]:
+    kind = type(module)
+    forwards = [kind.forward, *(getattr(kind, name) for name in FORWARD.values() if hasattr(kind, name))]
+    codes = [forward.__code__ for forward in forwards if hasattr(forward, "__code__")]
+    return {name.strip("_") for code in codes for name in code.co_names} | _OPERATORS

@@ -1,0 +1,133 @@
+"""What a model does on example inputs: which functions each module's own forward calls, on which tensors."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from surgery.observing.names import canonical, is_inplace
+from surgery.operating.modes import restored_modes
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a function, operator or tensor method; tensors are told apart by ``id``."""
+
+    function: str  # canonical name: "sigmoid" for torch.sigmoid, Tensor.sigmoid, Tensor.sigmoid_
+    module: str  # qualified name of the module whose own forward made the call
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    inplace: bool  # by argument or by a trailing underscore
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    output: Any = None
+
+
+@dataclass(frozen=True)
+class ModuleRun:
+    """What one module received and returned when it last ran."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    output: Any
+    count: int  # how often it ran in one forward of the model
+    versions: tuple[int, ...] = ()  # of its tensors: they grow when a tensor is written into
+
+    def is_intact(self) -> bool:
+        """Whether nobody has written into what it received, from then on, or returned."""
+        return self.versions == versions([self.args, dict(self.kwargs), self.output])
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One eval-mode forward of the model. Holds every tensor, so that ids stay unique."""
+
+    calls: tuple[Call, ...]
+    runs: Mapping[str, ModuleRun]
+    output: Any
+    kept: tuple[Any, ...]
+
+    def functions(self, inplace_only: bool = False) -> dict[str, set[str]]:
+        """Names of the functions that each module's own forward calls."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for call in self.calls:
+            if call.inplace or not inplace_only:
+                found[call.module].add(call.function)
+        return found
+
+    def users(self, tensor: Tensor) -> list[Call]:
+        """The calls that read a tensor."""
+        return [call for call in self.calls if id(tensor) in call.inputs]
+
+
+class _CallRecorder(TorchFunctionMode):
+    def __init__(self, stack: list[str]) -> None:
+        super().__init__()
+        self.stack = stack
+        self.calls: list[Call] = []
+        self.kept: list[Any] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = canonical(func)
+        if name not in {"get", "set"}:  # attribute access such as x.shape
+            inputs, outputs = tensors([args, kwargs or {}]), tensors(out)
+            self.kept += [*inputs, *outputs]
+            here = self.stack[-1] if self.stack else ""
+            inplace = is_inplace(func, kwargs or {})
+            ids = tuple(map(id, inputs)), tuple(map(id, outputs))
+            self.calls.append(Call(name, here, *ids, inplace, args, kwargs or {}, out))
+        return out
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """All tensors in nested lists, tuples and mappings, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for item in value.values() for tensor in tensors(item)]
+    if isinstance(value, list | tuple):
+        return [tensor for item in value for tensor in tensors(item)]
+    return []
+
+
+def versions(value: Any) -> tuple[int, ...]:
+    """Counters of writes of all tensors in a nested value."""
+    return tuple(tensor._version for tensor in tensors(value))
+
+
+def observe(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], prefix: str = "") -> Observation:
+    """Run a module in eval mode without gradients and note calls and module inputs; it is left as it was.
+
+    ``prefix`` is the module's own name in its model; names in the result start with it.
+    """
+    runs: dict[str, ModuleRun] = {}
+    names = {child: f"{prefix}.{name}".strip(".") for name, child in module.named_modules()}
+    entered: list[tuple[int, ...]] = []
+    stack: list[str] = []
+    handles = []
+    for child, name in names.items():
+
+        def enter(child: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
+            stack.append(name)
+            entered.append(versions([args, kwargs]))
+
+        def leave(child: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
+            stack.pop()
+            before = runs[name].count if name in runs else 0
+            runs[name] = ModuleRun(args, kwargs, output, before + 1, entered.pop() + versions(output))
+
+        handles.append(child.register_forward_pre_hook(enter, with_kwargs=True, prepend=True))
+        handles.append(child.register_forward_hook(leave, with_kwargs=True))
+    try:
+        with restored_modes(module), torch.no_grad(), _CallRecorder(stack) as recorder:
+            module.eval()
+            output = module(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Observation(tuple(recorder.calls), runs, output, tuple(recorder.kept))

@@ -1,0 +1,74 @@
+"""Whether an output is what was promised, and whether a batch of another size still goes through."""
+
+from typing import Any
+
+import torch
+
+from surgery.observing.observe import tensors
+from surgery.operating.example import Example
+from surgery.operating.modes import restored_modes
+from surgery.operating.undo import preserved
+from surgery.rule import Promise
+
+# Largest |after - before| over largest |before| that counts as the same output.
+SAME = 1e-4
+
+
+def broken_promise(promise: str, before: Any, after: Any, what: str) -> str | None:
+    """Why an output is not what was promised, or None."""
+    was, now = shapes(before), shapes(after)
+    if was != now:
+        return f"{what} would become {now} instead of {was}"
+    if promise == Promise.SAME_OUTPUT:
+        off = difference(before, after)
+        if not off <= SAME:
+            return f"{what} would change by {off:.2g} of its largest value"
+    return None
+
+
+def output_of(model: torch.nn.Module, example: Example) -> Any:
+    """What the model returns in eval mode; it is left as it was."""
+    inputs = example.copy()
+    with preserved(model), restored_modes(model), torch.no_grad():
+        return model.eval()(*inputs.args, **inputs.kwargs)
+
+
+class BatchCheck:
+    """Whether an edited model takes another batch size than the example's, where the model did."""
+
+    def __init__(self, model: torch.nn.Module, example: Example) -> None:
+        self._doubled = example.doubled()
+        self._expected: list[tuple[int, ...]] | None
+        try:
+            self._expected = shapes(output_of(model, self._doubled))
+        except Exception:  # the model itself takes no other batch
+            self._expected = None
+
+    def __call__(self, edited: torch.nn.Module) -> str | None:
+        """Why not, or None."""
+        if self._expected is None:
+            return None
+        try:
+            found = shapes(output_of(edited, self._doubled))
+        except Exception as error:  # whatever a frozen number leads to
+            return f"it would be bound to the example's batch size: {type(error).__name__}"
+        return None if found == self._expected else "it would be bound to the example's batch size"
+
+
+def shapes(value: Any) -> list[tuple[int, ...]]:
+    """Shapes of all tensors in a nested output."""
+    return [tuple(tensor.shape) for tensor in tensors(value)]
+
+
+def difference(before: Any, after: Any) -> float:
+    """Largest |after - before| over the largest |before|, over all tensors of two outputs.
+
+    Raises ValueError where they hold different numbers of tensors.
+    """
+    worst = 0.0
+    for was, now in zip(tensors(before), tensors(after), strict=True):
+        was, now = was.detach(), now.detach()
+        if was.numel() and not torch.equal(was, now):
+            scale = was.abs().max().double().clamp_min(torch.finfo(torch.float64).tiny)
+            worst = max(worst, float((now.double() - was.double()).abs().max() / scale))
+    return worst

@@ -1,0 +1,1 @@
+"""Dataflow patterns and formulas, found in a graph however they are written."""

@@ -1,0 +1,109 @@
+"""The arguments of a call by name, however they are written: positional or keyword, defaults left out or not."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from surgery.observing.names import canonical
+
+# Tensor methods that take a sequence of numbers also as that many arguments.
+_SPREADS = {"view", "reshape", "permute", "expand", "repeat", "flip", "tile"}
+
+# Arguments that only the functions of torch.nn.functional have.
+_NOT_IN_ATEN = {"return_indices", "inplace", "_stacklevel"}
+
+
+def bound_together(
+    wanted: fx.Node, found: fx.Node, module: nn.Module | None = None, defaults: bool = True
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Arguments of two calls of one operation, by name under each signature that takes both.
+
+    ``module`` is what ``found`` calls where it calls one: its attributes count as arguments. With ``defaults`` what is
+    left out has the signature's value. Calls that no signature takes are told by position.
+    """
+    taken = False
+    for signature in _signatures(wanted, found):
+        first = _bound(signature, wanted.args, wanted.kwargs, defaults)
+        second = _bound(signature, found.args, {**_settings(module, signature), **found.kwargs}, defaults)
+        if first is not None and second is not None:
+            taken = True
+            yield first, second
+    if not taken:
+        yield _by_position(wanted), _by_position(found)
+
+
+def arguments(node: fx.Node) -> Mapping[str, Any]:
+    """Arguments of one call by name, without defaults; by position where no signature takes it."""
+    for signature in _signatures(node, node):
+        if (found := _bound(signature, node.args, node.kwargs, False)) is not None:
+            return found
+    return _by_position(node)
+
+
+def _signatures(*calls: fx.Node) -> Iterator[inspect.Signature]:
+    for call in dict.fromkeys(calls):
+        if call.op == "call_function" and (own := _of_python(call.target)):
+            yield own
+    yield from _of_aten(canonical(calls[0].target))
+
+
+@cache
+def _of_python(function: Any) -> inspect.Signature | None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # most builtins have none
+        return None
+    varying = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    if any(p.kind in varying for p in signature.parameters.values()):
+        return None
+    return signature if inspect.isfunction(function) else None
+
+
+@cache
+def _of_aten(name: str) -> tuple[inspect.Signature, ...]:
+    packet = getattr(torch.ops.aten, name, None)
+    if packet is None:
+        return ()
+    schemas = [getattr(packet, overload)._schema for overload in packet.overloads()]
+    return tuple(_as_signature(s) for s in schemas if not any(a.is_out for a in s.arguments))
+
+
+def _as_signature(schema: Any) -> inspect.Signature:
+    parameters = []
+    for argument in schema.arguments:
+        kind = inspect.Parameter.KEYWORD_ONLY if argument.kwarg_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        default = argument.default_value if argument.has_default_value() else inspect.Parameter.empty
+        name = "input" if argument.name == "self" else argument.name
+        parameters.append(inspect.Parameter(name, kind, default=default))
+    try:
+        return inspect.Signature(parameters)
+    except ValueError:  # a default before an argument without one
+        return inspect.Signature([p.replace(default=inspect.Parameter.empty) for p in parameters])
+
+
+def _bound(
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any], defaults: bool
+) -> Mapping[str, Any] | None:
+    kwargs = {k: v for k, v in kwargs.items() if k in signature.parameters or k not in _NOT_IN_ATEN}
+    try:
+        bound = signature.bind(*args, **kwargs) if defaults else signature.bind_partial(*args, **kwargs)
+    except TypeError:
+        return None
+    if defaults:
+        bound.apply_defaults()
+    return bound.arguments
+
+
+def _settings(module: nn.Module | None, signature: inspect.Signature) -> Mapping[str, Any]:
+    return {} if module is None else {name: vars(module)[name] for name in signature.parameters if name in vars(module)}
+
+
+def _by_position(node: fx.Node) -> Mapping[str, Any]:
+    args = node.args
+    if node.op == "call_method" and node.target in _SPREADS and len(args) == 2 and isinstance(args[1], list | tuple):
+        args = (args[0], *args[1])
+    return {**{str(i): value for i, value in enumerate(args)}, **node.kwargs}

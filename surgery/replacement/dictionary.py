@@ -1,0 +1,114 @@
+"""The replacement dictionary: what becomes what, in five kinds of entry, as rules in the order of their turn."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from surgery.observing.names import MODULE_NAMES
+from surgery.patterns.pattern import Pattern
+from surgery.registry import rules
+from surgery.replacement.entries import CallEntry, CustomEntry, ModuleEntry
+from surgery.replacement.fresh import is_replacement
+from surgery.replacement.pattern_entry import PatternEntry
+from surgery.rule import Rule, Stage
+
+
+def get_replacement_dict_default() -> dict[Any, Any]:
+    """The default rules as a new dictionary, to be changed and passed on.
+
+    A rule for one activation stands under that module type (``nn.SiLU``), every other one under its name. Taking an
+    entry out switches the rule off; another value takes the rule's place, for that type alone.
+    """
+    return {_default_key(rule): rule for rule in rules().values() if rule.default}
+
+
+def dictionary_rules(replacement_dict: Mapping[Any, Any]) -> list[Rule]:
+    """A rule for each entry, in order; but a composite pattern before what it contains, and cleanup last.
+
+    | key | value |
+    |---|---|
+    | module instance, single or composite, or a Pattern | module instance or type; for a Pattern also a function |
+    | function, operator, tensor method | function (takes over the arguments), module type or instance |
+    | module type, or its dotted name | module type, instance, or factory called with a copy of the matched module |
+    | any other key | function(model) -> model |
+    | any key | a rule |
+
+    Instances are copied for each site, types are called with the settings that they share with what they replace. The
+    rules are for one surgery, or for ``replay`` of its plan.
+
+    Raises TypeError naming the entry where a key or value is of the wrong kind.
+    """
+    made: list[Rule] = []
+    taken: Counter[str] = Counter()
+    for key, value in replacement_dict.items():
+        if isinstance(value, Rule):
+            rule: Rule = value
+        else:
+            name = f"dict: {_label(key)} -> {_label(value)}"
+            taken[name] += 1
+            rule = _entry(key, value, name if taken[name] == 1 else f"{name} ({taken[name]})")
+        contained = [i for i, other in enumerate(made) if isinstance(rule, PatternEntry) and rule.contains(other)]
+        made.insert(min(contained, default=len(made)), rule)
+    return sorted(made, key=lambda rule: rule.stage is Stage.CLEANUP)
+
+
+def _default_key(rule: Rule) -> Any:
+    kinds = [kind for kind in MODULE_NAMES if kind in rule.types]
+    return kinds[0] if len(kinds) == 1 and len(rule.types) == 1 else rule.name
+
+
+def _entry(key: Any, value: Any, name: str) -> Rule:
+    if isinstance(key, Pattern):
+        _require(name, is_replacement(value) or _is_function(value), "a module, a module type or a function")
+        return PatternEntry(name, key, value)
+    if isinstance(key, nn.Module):
+        _require(name, is_replacement(value), "a module or a module type")
+        return _instance_entry(key, value, name)
+    if isinstance(key, type):
+        _require(name, issubclass(key, nn.Module), "a module type as its key")
+    if isinstance(key, type) or _is_dotted(key):
+        _require(name, is_replacement(value) or _is_function(value), "a module, a module type or a factory")
+        return ModuleEntry(name, key, value)
+    if callable(key):
+        _require(name, is_replacement(value) or _is_function(value), "a function, a module or a module type")
+        return CallEntry(name, key, value)
+    _require(name, _is_function(value), "a function of the model")
+    return CustomEntry(name, value)
+
+
+def _instance_entry(key: nn.Module, value: Any, name: str) -> Rule:
+    composite = next(key.children(), None) is not None
+    if not composite:
+        return ModuleEntry(name, type(key), value)
+    kind = None if type(key).forward is nn.Sequential.forward else type(key)
+    try:
+        return PatternEntry(name, Pattern(key), value, kind)
+    except Exception as error:  # its forward is the user's code
+        if kind is None:
+            raise TypeError(f"replacement_dict entry {name!r}: its key is no pattern: {error}") from error
+        return ModuleEntry(name, kind, value)
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type) and not isinstance(value, nn.Module)
+
+
+def _is_dotted(key: Any) -> bool:
+    return isinstance(key, str) and "." in key and all(part.isidentifier() for part in key.split("."))
+
+
+def _require(name: str, holds: bool, what: str) -> None:
+    if not holds:
+        raise TypeError(f"replacement_dict entry {name!r} needs {what}")
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, nn.Sequential):
+        return "+".join(map(_label, value))
+    if isinstance(value, str):
+        return value
+    if isinstance(value, type) or _is_function(value):
+        return str(getattr(value, "__name__", type(value).__name__))
+    return type(value).__name__ if isinstance(value, nn.Module | Pattern) else repr(value)

@@ -1,0 +1,133 @@
+"""The five kinds of entry of a replacement dictionary, each as a rule."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import fx, nn
+
+from surgery.fingerprint import fingerprint
+from surgery.observing.evidence import Evidence
+from surgery.observing.names import canonical
+from surgery.operating.copying import copy_model
+from surgery.patterns.pattern import CallPattern, Match
+from surgery.patterns.snippet import any_module
+from surgery.record import Edit, Refusal
+from surgery.replacement.fresh import call_of, fresh, is_replacement, settings_of
+from surgery.rule import Decline, Promise, Rule
+
+
+class Entry(Rule):
+    """One entry of a replacement dictionary."""
+
+    promise = Promise.SAME_SHAPE
+
+    def __init__(self, name: str) -> None:
+        self.name = name  # type: ignore[misc]
+        self._seen: Callable[[], nn.Module | None] = lambda: None
+        self._left: tuple[Refusal, ...] = ()
+
+    def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
+        """Once for each model: what an entry puts in may hold what it takes out."""
+        if self._seen() is not model:
+            found = list(self.sites(model, evidence))
+            self._seen = ref(model)
+            self._left = tuple(item for item in found if isinstance(item, Refusal))
+            yield from found
+        else:
+            yield from self._left
+
+    def sites(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
+        """Edits that this entry would make, and sites that it declines."""
+        yield from super().propose(model, evidence)
+
+    def label(self) -> str:
+        """What becomes what."""
+        return self.name.removeprefix("dict: ")
+
+
+class ModuleEntry(Entry):
+    """Module type, dotted name or single instance -> module: an instance is copied, a type or factory is called."""
+
+    def __init__(self, name: str, kind: type[nn.Module] | str, value: Any) -> None:
+        super().__init__(name)
+        self._kind = any_module(kind)
+        self._value = value
+
+    def matches(self, module: nn.Module) -> bool:
+        """By type; subclasses count unless they changed ``forward``."""
+        return self._kind.accepts(module)
+
+    def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
+        """None; a module that cannot be built for this site is a refusal."""
+        try:
+            new = self.replacement(module, {})
+        except Exception as error:  # constructors and factories are the user's code
+            return Refusal(self.name, name, f"{type(error).__name__}: {error}")
+        return Refusal(self.name, name, "its factory gives it back as it was") if _alike(module, new) else {}
+
+    def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
+        """For this site alone. A factory is called with a copy of the module."""
+        if is_replacement(self._value):
+            return fresh(self._value, settings_of(module), type(module).__name__)
+        new = self._value(copy_model(module))
+        if not isinstance(new, nn.Module):
+            raise TypeError(f"the factory of {self.name!r} gives a {type(new).__name__}, not a module")
+        return new
+
+
+class CallEntry(Entry):
+    """Function, operator or tensor method -> function of the same arguments, or module of its tensors."""
+
+    def __init__(self, name: str, function: Any, value: Any) -> None:
+        super().__init__(name)
+        self.patterns = (CallPattern(canonical(function)),)  # type: ignore[misc]
+        self._value = value
+
+    def emit(self, graph: fx.Graph, match: Match) -> fx.Node | Decline:
+        """The other call; not inplace."""
+        kwargs = {key: value for key, value in match.root.kwargs.items() if key != "inplace"}
+        return call_of(self._value, graph, match.root, match.root.args, kwargs)
+
+
+class CustomEntry(Entry):
+    """Any other key -> function(model) -> model. Only who has the function can make the edit again from a plan."""
+
+    def __init__(self, name: str, function: Callable[[nn.Module], nn.Module]) -> None:
+        super().__init__(name)
+        self._function = function
+
+    def sites(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
+        """The model as a whole, where the function changes anything."""
+        try:
+            new = self._called(model)
+        except Exception as error:  # the user's code
+            yield Refusal(self.name, "", f"{type(error).__name__}: {error}")
+            return
+        if not _alike(model, new):
+            yield self.edit("", f"{self.label()} (custom function)", {})
+
+    def apply(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
+        """The model becomes what the function makes of a copy of it."""
+        new = self._called(model)
+        model.__class__ = type(new)
+        vars(model).clear()
+        vars(model).update(vars(new))
+
+    def _called(self, model: nn.Module) -> nn.Module:
+        new = self._function(copy_model(model))
+        if not isinstance(new, nn.Module):
+            raise TypeError(f"the function of {self.name!r} gives a {type(new).__name__}, not a model")
+        return new
+
+
+def _alike(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two modules are built alike and hold equal tensors."""
+    if fingerprint(one) != fingerprint(other) or _codes(one) != _codes(other):
+        return False
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def _codes(model: nn.Module) -> list[str]:
+    return [module.code for module in model.modules() if isinstance(module, fx.GraphModule)]

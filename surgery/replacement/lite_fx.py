@@ -1,0 +1,112 @@
+"""Surgery by a replacement dictionary, under the names of the method's publication."""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from copy import copy
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import Tensor, nn
+
+from surgery.engine import apply_rules
+from surgery.operating.example import Example
+from surgery.record import Report
+from surgery.replacement.dictionary import dictionary_rules, get_replacement_dict_default
+from surgery.replacement.entries import Entry
+from surgery.replacement.pattern_entry import PatternEntry
+from surgery.replacement.whole_graph import whole_graph
+from surgery.rule import Rule
+
+
+@dataclass(frozen=True)
+class DictionaryReport(Report):
+    """What surgery by a dictionary did and declined; the result carries it as ``surgery_report``."""
+
+    unmatched: tuple[str, ...] = ()  # entries that edited nothing, by the rule's name
+    not_traced: str | None = None  # why the result is no GraphModule, but the model's own class; None: it is one
+
+
+def replace_unsupported_layers(
+    model: nn.Module,
+    replacement_dict: Mapping[Any, Any] | None = None,
+    example_inputs: Any = None,
+    calibration: Iterable[Tensor] | None = None,
+    trace: bool = True,
+) -> nn.Module:
+    """A copy of the model with layers replaced as the dictionary says; None: as the default one does.
+
+    What a dictionary may hold: see ``dictionary_rules``. The result is a torch.fx.GraphModule where the whole model can
+    be traced, otherwise the model's own class with what could be traced replaced where it stands;
+    ``result.surgery_report`` (DictionaryReport) tells which and why, and what was edited, declined and not found. With
+    ``trace=False`` nothing is traced: modules alone are replaced, custom functions run, and the model keeps its class.
+    ``example_inputs`` and ``calibration`` are those of ``surgery.lite``; without inputs no replacement is checked.
+
+    An entry that matches nothing is reported; one that is not of the default dictionary is also a UserWarning.
+
+    Raises TypeError where a key or value of the dictionary is of the wrong kind, SurgeryError as ``surgery.lite`` does.
+    """
+    entries = get_replacement_dict_default() if replacement_dict is None else replacement_dict
+    rules = dictionary_rules(entries)
+    chosen = rules if trace else [_without_tracing(rule) for rule in rules]
+    result, report = apply_rules(model, chosen, False, example_inputs, calibration)
+    done = {edit.rule for edit in report.edits}
+    unmatched = tuple(rule.name for rule in rules if rule.name not in done)
+    _warn_of_own([rule for rule in rules if rule.name in unmatched], report)
+    graph = whole_graph(result, Example.of(example_inputs)) if trace else "tracing was switched off"
+    reason = graph if isinstance(graph, str) else None
+    result = result if isinstance(graph, str) else graph
+    of_engine = {item.name: getattr(report, item.name) for item in fields(Report)}
+    result.surgery_report = DictionaryReport(**of_engine, unmatched=unmatched, not_traced=reason)  # type: ignore[assignment]
+    return result
+
+
+def convert_to_lite_fx(
+    model: nn.Module,
+    replacement_dict: Mapping[Any, Any] | None = None,
+    example_inputs: Any = None,
+    calibration: Iterable[Tensor] | None = None,
+    trace: bool = True,
+) -> nn.Module:
+    """``replace_unsupported_layers`` under the name of the step that it is in a training script."""
+    return replace_unsupported_layers(model, replacement_dict, example_inputs, calibration, trace)
+
+
+class SurgeryModule(nn.Module):
+    """A model after ``replace_unsupported_layers``, with the dictionary it was made with."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        replacement_dict: Mapping[Any, Any] | None = None,
+        example_inputs: Any = None,
+        calibration: Iterable[Tensor] | None = None,
+        trace: bool = True,
+    ) -> None:
+        super().__init__()
+        self.replacement_dict = dict(get_replacement_dict_default() if replacement_dict is None else replacement_dict)
+        self.module = replace_unsupported_layers(model, self.replacement_dict, example_inputs, calibration, trace)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the lite model returns."""
+        return self.module(*args, **kwargs)
+
+    def get_replacement_dict(self) -> dict[Any, Any]:
+        """The dictionary, as a copy."""
+        return dict(self.replacement_dict)
+
+
+def _without_tracing(rule: Rule) -> Rule:
+    """The same rule, for modules alone."""
+    blind = copy(rule)
+    blind.patterns = ()  # type: ignore[misc]
+    blind.operations = lambda: ()  # type: ignore[method-assign]
+    if isinstance(blind, PatternEntry):
+        blind.modules_only = True
+    return blind
+
+
+def _warn_of_own(unmatched: list[Rule], report: Report) -> None:
+    for rule in unmatched:
+        if isinstance(rule, Entry):
+            why = next((f"{r.site or 'the model'}: {r.reason}" for r in report.refusals if r.rule == rule.name), None)
+            warnings.warn(f"{rule.name}: {why or 'it matches nothing in this model'}", UserWarning, stacklevel=3)
