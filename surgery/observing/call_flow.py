@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from surgery.observing.observe import Call, Observation, tensors
+from surgery.observing.observe import Call, Observation, tensors, token
 
 # Calls that hand on values as they are, in another shape.
 VIEWS = frozenset(
@@ -41,7 +41,7 @@ class Flow:
 
     def back(self, call: int, tensor: Tensor, skip: frozenset[str]) -> int | None:
         """The call that computed a tensor which ``call`` reads, past those in ``skip``."""
-        at = self.sources[call].get(id(tensor))
+        at = self.sources[call].get(token(tensor))
         while at is not None and self.calls[at].function in skip:
             sources = self.sources[at]
             at = next((sources[name] for name in self.calls[at].inputs if name in sources), None)
@@ -50,7 +50,7 @@ class Flow:
     def branch(self, call: int, tensor: Tensor, stop: Tensor, layers: frozenset[str]) -> set[str]:
         """Functions on the way to a tensor, back to ``stop``, to maps as large as it, and not past ``layers``."""
         found: set[str] = set()
-        todo, done = [self.sources[call].get(id(tensor))], set()
+        todo, done = [self.sources[call].get(token(tensor))], set()
         while todo:
             at = todo.pop()
             if at is None or at in done:
@@ -60,14 +60,14 @@ class Flow:
             if self.calls[at].function in layers:
                 continue
             read = tensors([self.calls[at].args, dict(self.calls[at].kwargs)])
-            todo += [self.sources[at].get(id(t)) for t in read if t is not stop and t.numel() <= tensor.numel()]
+            todo += [self.sources[at].get(token(t)) for t in read if t is not stop and t.numel() <= tensor.numel()]
         return found
 
 
 def flow(observation: Observation) -> Flow:
     """Of all calls of one forward."""
     root = observation.runs.get("")
-    given = {id(tensor) for tensor in tensors([root.args, dict(root.kwargs)])} if root else set()
+    given = {token(tensor) for tensor in tensors([root.args, dict(root.kwargs)])} if root else set()
     made: dict[int, int] = {}
     sources: list[dict[int, int]] = []
     depends: list[bool] = []
@@ -87,7 +87,7 @@ def only_returned(observation: Observation) -> list[bool]:
         for name in {maker[tensor] for tensor in call.inputs if tensor in maker}:
             readers[name].append(at)
         maker |= dict.fromkeys(call.outputs, at)
-    returned = {maker[id(tensor)] for tensor in tensors(observation.output) if id(tensor) in maker}
+    returned = {maker[token(tensor)] for tensor in tensors(observation.output) if token(tensor) in maker}
     ends = [False] * len(observation.calls)
     for at in reversed(range(len(observation.calls))):  # readers come later
         moved = all(observation.calls[reader].function in MOVES and ends[reader] for reader in readers[at])

@@ -3,11 +3,13 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.observing.names import canonical, is_inplace
 from surgery.operating.modes import restored_modes
@@ -15,7 +17,11 @@ from surgery.operating.modes import restored_modes
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a function, operator or tensor method; tensors are told apart by ``id``."""
+    """One call of a function, operator or tensor method; tensors are told apart by their ``token``.
+
+    Tensors in ``args``, ``kwargs`` and ``output`` that are no parameters are there without their data, on the meta
+    device: the intermediate values of a large model do not fit into memory all at once.
+    """
 
     function: str  # canonical name: "sigmoid" for torch.sigmoid, Tensor.sigmoid, Tensor.sigmoid_
     module: str  # qualified name of the module whose own forward made the call
@@ -44,12 +50,11 @@ class ModuleRun:
 
 @dataclass(frozen=True)
 class Observation:
-    """One eval-mode forward of the model. Holds every tensor, so that ids stay unique."""
+    """One eval-mode forward of the model."""
 
     calls: tuple[Call, ...]
     runs: Mapping[str, ModuleRun]
     output: Any
-    kept: tuple[Any, ...]
 
     def functions(self, inplace_only: bool = False) -> dict[str, set[str]]:
         """Names of the functions that each module's own forward calls."""
@@ -61,7 +66,24 @@ class Observation:
 
     def users(self, tensor: Tensor) -> list[Call]:
         """The calls that read a tensor."""
-        return [call for call in self.calls if id(tensor) in call.inputs]
+        return [call for call in self.calls if token(tensor) in call.inputs]
+
+
+_tokens: Any = WeakTensorKeyDictionary()
+_next_token = count()
+
+
+def token(tensor: Tensor) -> int:
+    """A number that this tensor object has and no other one had or will have; the one without data has the same."""
+    found = _tokens.get(tensor)
+    if found is None:
+        found = _tokens[tensor] = next(_next_token)
+    return int(found)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are the same tensor object, with its data or without."""
+    return isinstance(one, Tensor) and isinstance(other, Tensor) and token(one) == token(other)
 
 
 class _CallRecorder(TorchFunctionMode):
@@ -69,19 +91,42 @@ class _CallRecorder(TorchFunctionMode):
         super().__init__()
         self.stack = stack
         self.calls: list[Call] = []
-        self.kept: list[Any] = []
+        self.without_data: dict[int, Tensor] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = canonical(func)
         if name not in {"get", "set"}:  # attribute access such as x.shape
-            inputs, outputs = tensors([args, kwargs or {}]), tensors(out)
-            self.kept += [*inputs, *outputs]
+            tokens = tuple(map(token, tensors([args, kwargs or {}]))), tuple(map(token, tensors(out)))
             here = self.stack[-1] if self.stack else ""
             inplace = is_inplace(func, kwargs or {})
-            ids = tuple(map(id, inputs)), tuple(map(id, outputs))
-            self.calls.append(Call(name, here, *ids, inplace, args, kwargs or {}, out))
+            args, kwargs, kept = self._light(args), self._light(dict(kwargs or {})), self._light(out)
+            self.calls.append(Call(name, here, *tokens, inplace, args, kwargs, kept))
         return out
+
+    def _light(self, value: Any) -> Any:
+        """The same nested value, intermediate tensors without their data; one for each tensor."""
+        if isinstance(value, nn.Parameter):
+            return value
+        if isinstance(value, Tensor):
+            name = token(value)
+            if name not in self.without_data:
+                light = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+                self.without_data[name] = light
+                _tokens[light] = name
+            return self.without_data[name]
+        if isinstance(value, dict):
+            return {key: self._light(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            items = [self._light(item) for item in value]
+            return (
+                type(value)(*items)
+                if hasattr(value, "_fields")
+                else tuple(items)
+                if isinstance(value, tuple)
+                else items
+            )
+        return value
 
 
 def tensors(value: Any) -> list[Tensor]:
@@ -130,4 +175,4 @@ def observe(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], p
     finally:
         for handle in handles:
             handle.remove()
-    return Observation(tuple(recorder.calls), runs, output, tuple(recorder.kept))
+    return Observation(tuple(recorder.calls), runs, output)

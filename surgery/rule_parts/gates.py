@@ -17,7 +17,7 @@ from surgery.observing.call_flow import VIEWS, Flow, flow
 from surgery.observing.evidence import Evidence
 from surgery.observing.module_stack import module_stack
 from surgery.observing.names import canonical
-from surgery.observing.observe import Call, Observation, tensors
+from surgery.observing.observe import Call, Observation, is_same, tensors, token
 from surgery.operating.modes import restored_modes
 from surgery.operating.undo import preserved
 
@@ -139,7 +139,7 @@ def _gates(observation: Observation) -> Iterator[Gate]:
             continue
         run, last = observation.runs[call.module], kind == "channels last"
         per_run = products[call.module] // run.count
-        whole = call.module != "" and run.output is call.output and _input(run) is x
+        whole = call.module != "" and is_same(run.output, call.output) and is_same(_input(run), x)
         shape = (x.shape[-1],) if last else tuple(x.shape[1:2]) if x.ndim == 4 else tuple(gate.shape[1:-2])
         yield Gate(call.module, index[call.module] % per_run, factor, shape, _neutral(known, at, gate), last, whole)
 
@@ -182,7 +182,7 @@ def _kind(x: Tensor, gate: Tensor) -> str | None:
 
 def _is_gate(kind: str, flow: Flow, at: int, x: Tensor, gate: Tensor) -> bool:
     """Data-dependent, no normalisation; bounded unless it is a factor per channel; at one pixel, pooled."""
-    source = flow.sources[at].get(id(gate))
+    source = flow.sources[at].get(token(gate))
     if source is None or not flow.depends[source]:
         return False
     if flow.branch(at, gate, x, LAYERS) & _NORMS:

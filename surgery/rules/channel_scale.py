@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import behaves_as
-from surgery.observing.observe import Call, Observation
+from surgery.observing.observe import Call, Observation, token
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
 
@@ -98,7 +98,7 @@ def _next_layer(model: nn.Module, name: str, observation: Observation) -> tuple[
         return "", "it did not run on the example inputs"
     if not _is_of_map(model.get_submodule(name)):
         return "", "its channels are not those of a map that a convolution reads"
-    readers = [call for call in observation.users(run.output) if call.outputs != (id(run.output),)]
+    readers = [call for call in observation.users(run.output) if call.outputs != (token(run.output),)]
     if len(readers) != 1:
         return "", f"its output is read {len(readers)} times"
     (reader,) = readers
@@ -118,7 +118,7 @@ def _layer_before(model: nn.Module, name: str, observation: Observation) -> str:
         or len(observation.users(run.args[0])) != 1
     ):
         return ""
-    maker = next((call for call in observation.calls if id(run.args[0]) in call.outputs), None)
+    maker = next((call for call in observation.calls if token(run.args[0]) in call.outputs), None)
     if maker is None or maker.module not in observation.runs:
         return ""
     layer, made = model.get_submodule(maker.module), observation.runs[maker.module]
@@ -141,16 +141,12 @@ def _runs_plainly(model: nn.Module, name: str, observation: Observation) -> bool
     if observation.runs[name].count != 1 or len(names) != len(list(layer.parameters())):
         return False
     used = [_weight(call) for call in observation.calls if call.module == name and call.function == "conv2d"]
-    return not isinstance(layer, nn.Conv2d) or (len(used) == 1 and _equal(used[0], layer.weight))
+    return not isinstance(layer, nn.Conv2d) or (len(used) == 1 and used[0] is layer.weight)
 
 
 def _weight(call: Call) -> Tensor | None:
     weight = call.kwargs.get("weight", call.args[1] if len(call.args) > 1 else None)
     return weight if isinstance(weight, Tensor) else None
-
-
-def _equal(used: Tensor | None, weight: Tensor) -> bool:
-    return used is not None and used.shape == weight.shape and torch.equal(used, weight)
 
 
 def _random_scale(channels: int) -> ChannelScale:

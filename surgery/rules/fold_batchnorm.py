@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import behaves_as, dotted
-from surgery.observing.observe import Observation, tensors
+from surgery.observing.observe import Observation, tensors, token
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
 from surgery.rule_parts.channel_norm import ChannelBatchNorm, FixedBatchNorm
@@ -94,12 +94,12 @@ def _producer(name: str, norm: nn.Module, evidence: Evidence, observation: Obser
     if run is None or run.count != 1:
         return refuse("it never ran" if run is None else f"it runs {run.count} times, on values of several layers")
     given = tensors([run.args, run.kwargs])[0]
-    made = [call.module for call in observation.calls if id(given) in call.outputs]
+    made = [call.module for call in observation.calls if token(given) in call.outputs]
     if not made or not _has_weights(layer := submodule(evidence.model, made[0])):
         return refuse("its input is not the output of a convolution or a linear layer")
     if observation.runs[made[0]].count != 1:
         return refuse(f"{made[0]} runs {observation.runs[made[0]].count} times")
-    readers = [call for call in observation.users(given) if call.module != name and id(given) not in call.outputs]
+    readers = [call for call in observation.users(given) if call.module != name and token(given) not in call.outputs]
     if readers or observation.runs[made[0]].output is not given or any(t is given for t in tensors(observation.output)):
         return refuse(f"the output of {made[0]} is read elsewhere too")
     used = [call for call in observation.users(layer.weight) if call.module != made[0]]  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import of_node
-from surgery.observing.observe import Observation, tensors
+from surgery.observing.observe import Observation, tensors, token
 from surgery.observing.shapes import shape_of
 from surgery.observing.trace import Traced, Untraceable
 from surgery.operating.rewrite import install
@@ -195,13 +195,13 @@ def _gathers(evidence: Evidence, name: str) -> bool:
 def _find(observation: Observation, model: nn.Module) -> Iterator[_Found]:
     """Convolutions whose input is gathered by calls of one module and read by nothing else."""
     makers = {made: call for call in observation.calls for made in call.outputs if made not in call.inputs}
-    returned = {id(tensor) for tensor in tensors(observation.output)}
+    returned = {token(tensor) for tensor in tensors(observation.output)}
     for name, module in model.named_modules():
         given = (
             tensors(observation.runs[name].args) if isinstance(module, nn.Conv2d) and name in observation.runs else []
         )
-        maker = makers.get(id(given[0])) if given else None
-        if maker is None or maker.function not in _MOVES or id(given[0]) in returned:
+        maker = makers.get(token(given[0])) if given else None
+        if maker is None or maker.function not in _MOVES or token(given[0]) in returned:
             continue
         if [call.module for call in observation.users(given[0])] != [name]:
             continue
@@ -209,7 +209,7 @@ def _find(observation: Observation, model: nn.Module) -> Iterator[_Found]:
         while queue:
             step = queue.pop()
             for tensor in tensors([step.args, step.kwargs]):
-                before = makers.get(id(tensor))
+                before = makers.get(token(tensor))
                 if _is_gathering(tensor.shape, given[0].shape):
                     seen.add(tuple(tensor.shape))
                 elif before and before.module == maker.module and before.function in _MOVES:
