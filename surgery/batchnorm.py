@@ -1,16 +1,20 @@
 """BatchNorm statistics measured anew, as stochastic weight averaging does (Izmailov et al. 2018, section 3.2)."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from surgery.operating.example import call_with
 from surgery.operating.modes import restored_modes
 
 
-def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace every running mean and variance by its average over ``batches`` of model inputs, (N, C, H, W) each.
+def reestimate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> None:
+    """Replace every running mean and variance by its average over ``batches`` of model inputs.
+
+    A batch is a tensor, a tuple of positional inputs or a dict of keyword inputs.
 
     Changes ``model`` in place; layers without running statistics, dropout and train/eval flags stay as they are, and
     so do layers that no batch reaches or that get one value per channel, of which no variance can be measured.
@@ -29,9 +33,9 @@ def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
                 layer.reset_running_stats()
                 layer.momentum = None  # cumulative average
                 layer.train()
-            model(first)
+            call_with(model, first)
             for batch in batches:
-                model(batch)
+                call_with(model, batch)
     finally:
         for layer, momentum, buffers in zip(layers, momenta, before, strict=True):
             layer.momentum = momentum

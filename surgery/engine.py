@@ -1,19 +1,22 @@
 """Apply rules to a copy of a model, look at the result after each, and keep what held its promise."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from surgery.batchnorm import reestimate_batchnorm
-from surgery.errors import SurgeryError
+from surgery.errors import SurgeryError, one_line
 from surgery.fingerprint import fingerprint
 from surgery.observing.evidence import Evidence
 from surgery.operating.copying import copy_model
-from surgery.operating.example import Example
+from surgery.operating.example import Example, call_with
+from surgery.operating.modes import restored_modes
 from surgery.operating.operation import Fault, operate
+from surgery.operating.undo import preserved
 from surgery.operating.verify import BatchCheck, broken_promise
 from surgery.record import Edit, LeftAlone, Plan, Refusal, Report
 from surgery.registry import rules as all_rules
@@ -50,9 +53,14 @@ def apply_rules(
     model: nn.Module, chosen: Sequence[Rule], named: bool, example_inputs: Any, calibration: Iterable[Tensor] | None
 ) -> tuple[nn.Module, Report]:
     """``lite`` with rules in the order given; ``named``: each has to edit something, and cleanup acts by itself."""
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        return _apply(model, chosen, named, Example.of(example_inputs), _batches(calibration))
+
+
+def _apply(
+    model: nn.Module, chosen: Sequence[Rule], named: bool, example: Example | None, batches: Iterable[Any] | None
+) -> tuple[nn.Module, Report]:
     start = perf_counter()
-    example = Example.of(example_inputs)
-    batches = list(calibration) if isinstance(calibration, Iterator) else calibration  # read more than once
     evidence = Evidence(copy_model(model), example, batches)
     edits, refusals = _settle(chosen, named, evidence)
     wrong, fault = _look_at_all(model, edits, evidence)
@@ -70,9 +78,33 @@ def apply_rules(
     after = fingerprint(work)
     plan = Plan(fingerprint(model), after, tuple(edits), example.describe() if example else None)
     if any(edit.promise == Promise.SAME_SHAPE for edit in edits):
-        reestimate_batchnorm(work, batches or ())
+        reestimate_batchnorm(work, () if batches is None else batches)
     left = _left_alone(evidence)
     return work, Report(plan, tuple(refusals), left, perf_counter() - start, evidence.running_seconds)
+
+
+def _batches(calibration: Iterable[Any] | None) -> Iterable[Any] | None:
+    """Something that can be read more than once. Raises SurgeryError where it is no collection of batches."""
+    if calibration is None or not isinstance(calibration, Iterable):
+        if calibration is None:
+            return None
+        raise SurgeryError(f"calibration is a {type(calibration).__name__}; give a list of batches of model inputs")
+    if isinstance(calibration, Tensor):
+        return [calibration]
+    return list(calibration) if isinstance(calibration, Iterator) else calibration
+
+
+def _run_on_calibration(model: nn.Module, batches: Iterable[Any] | None) -> None:
+    """Say at once where the model does not take the batches."""
+    batch = None if batches is None else next(iter(batches), None)
+    if batch is None:
+        return
+    try:
+        with preserved(model), restored_modes(model), torch.no_grad():
+            call_with(model.eval(), batch)
+    except Exception as error:  # the model's own forward may raise anything
+        cure = "a batch holds the model's inputs and nothing else"
+        raise SurgeryError(f"the model fails on a calibration batch: {one_line(error)}; {cure}") from error
 
 
 def _left_alone(evidence: Evidence) -> tuple[LeftAlone, ...]:
@@ -88,6 +120,7 @@ def _settle(
 ) -> tuple[list[Edit], list[Refusal]]:
     """Apply the rules in their order until a pass edits nothing."""
     _run_once(evidence)
+    _run_on_calibration(evidence.model, evidence.calibration)
     edits: list[Edit] = []
     failed: list[Refusal] = []
     refusals: dict[str, tuple[Refusal, ...]] = {}
@@ -109,8 +142,7 @@ def _run_once(evidence: Evidence) -> None:
     try:
         evidence.observation()
     except Exception as error:  # the model's own forward may raise anything
-        text = " ".join(str(error).split())[:300]
-        raise SurgeryError(f"the model fails on the example inputs: {type(error).__name__}: {text}") from error
+        raise SurgeryError(f"the model fails on the example inputs: {one_line(error)}") from error
 
 
 def _look_at_all(model: nn.Module, edits: Sequence[Edit], evidence: Evidence) -> tuple[str | None, Fault]:
@@ -123,7 +155,7 @@ def _look_at_all(model: nn.Module, edits: Sequence[Edit], evidence: Evidence) ->
     try:
         after = evidence.observation()
     except Exception as error:  # each edit held, so this is about how they meet
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", batch
+        return one_line(error), batch
     wrong = broken_promise(promise, before, after.output if after else None, "the model's output")
     return wrong or batch(evidence.model), batch
 
@@ -138,6 +170,14 @@ def _choose(names: Literal["default"] | Sequence[str | Rule]) -> tuple[list[Rule
         if names == "default":
             return [rule for rule in known.values() if rule.default], False
         raise SurgeryError(f"rules must be 'default' or a list of names, not {names!r}")
+    if isinstance(names, Mapping) or not isinstance(names, Iterable):
+        cure = "a replacement dictionary goes to convert_to_lite_fx" if isinstance(names, Mapping) else "give a list"
+        raise SurgeryError(
+            f"rules must be 'default' or a list of names and rules, not a {type(names).__name__}; {cure}"
+        )
+    names = list(names)
+    if wrong := [each for each in names if not isinstance(each, str | Rule) or not getattr(each, "name", "it")]:
+        raise SurgeryError(f"rules must be names or Rule instances, not {', '.join(map(repr, wrong))}")
     if unknown := [name for name in names if isinstance(name, str) and name not in known]:
         raise SurgeryError(f"no rule named {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}")
     own = [rule for rule in names if isinstance(rule, Rule)]

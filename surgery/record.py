@@ -3,11 +3,19 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from surgery.errors import PlanMismatch
 
 FORMAT = 2
+
+
+class Promise(StrEnum):
+    """What a rule preserves."""
+
+    SAME_OUTPUT = "same_output"  # numerically equal in eval mode, no retraining
+    SAME_SHAPE = "same_shape"  # needs fine-tuning
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import nn
 from surgery.errors import PlanMismatch
 from surgery.fingerprint import fingerprint
 from surgery.observing.evidence import Evidence
-from surgery.operating.copying import copy_model
+from surgery.operating.copying import copy_model, why_not
 from surgery.operating.example import Example
 from surgery.record import Plan
 from surgery.registry import rules as all_rules
@@ -21,6 +21,12 @@ def replay(model: nn.Module, plan: Plan, rules: Sequence[Rule] = ()) -> nn.Modul
     ``rules`` are those of your own that the plan was made with. Raises PlanMismatch where the plan was made for another
     model, by an unknown rule, or gives another result.
     """
+    if not isinstance(plan, Plan):
+        raise PlanMismatch(
+            f"replay takes a surgery.Plan, not a {type(plan).__name__}; Plan.from_json makes one of JSON"
+        )
+    if reason := why_not(model):
+        raise PlanMismatch(reason)
     if fingerprint(model) != plan.before:
         raise PlanMismatch("the plan belongs to another source model (structural fingerprints differ)")
     known: Mapping[str, Rule] = {**all_rules(), **{rule.name: rule for rule in rules}}
@@ -32,7 +38,7 @@ def replay(model: nn.Module, plan: Plan, rules: Sequence[Rule] = ()) -> nn.Modul
             raise PlanMismatch(f"the plan needs rule {edit.rule!r}, which this version does not have")
         try:
             known[edit.rule].apply(work, edit, evidence)
-        except (LookupError, TypeError, ValueError) as error:
+        except Exception as error:  # the model's own forward may raise anything on inputs of zeros
             raise PlanMismatch(f"the plan's edit {edit.rule} at {edit.site!r} does not fit: {error}") from error
         evidence.changed(edit.site)
     if fingerprint(work) != plan.after:

@@ -1,32 +1,31 @@
 """What a rule is: it finds sites, and changes them in a way that a plan can repeat."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from torch import fx, nn
 
+from surgery.errors import one_line
 from surgery.observing.evidence import Evidence
+from surgery.observing.names import changes_input, of_node
 from surgery.observing.trace import Traced, Untraceable
-from surgery.operating.rewrite import install, put_in_place
+from surgery.operating.rewrite import has_views, install, put_in_place
 from surgery.operating.walk import modules
 from surgery.patterns.pattern import CallPattern, Match, Pattern
 from surgery.record import Edit, Refusal
+from surgery.record import Promise as Promise
 
 _HOOKS = (
     *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
     *("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs"),
 )
-
-
-class Promise(StrEnum):
-    """What a rule preserves."""
-
-    SAME_OUTPUT = "same_output"  # numerically equal in eval mode, no retraining
-    SAME_SHAPE = "same_shape"  # needs fine-tuning
+_PLAIN: frozenset[Any] = frozenset({list, tuple, dict})
+_HOLDS = frozenset(vars(nn.Module()))  # what every module has; its children are replaced where they stand
 
 
 class Stage(IntEnum):
@@ -88,7 +87,7 @@ class Rule:
     def matches(self, module: nn.Module) -> bool:
         """Whether a module is one of this rule's, by type."""
         kind: Any = type(module)
-        return _is_one_of(kind, self.types, self.class_names)
+        return "forward" not in vars(module) and _is_one_of(kind, self.types, self.class_names)
 
     def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
         """JSON values that ``replacement`` needs beyond the module itself."""
@@ -122,13 +121,21 @@ class Rule:
                 if match.root not in there or match.root.op == "call_module":
                     continue  # made by this rule, or replaced as a module
                 with graph.inserting_before(match.root):
-                    new = self.emit(graph, match) if match.declined is None else Decline(str(match.declined))
+                    new = self._emit(graph, match)
                 if isinstance(new, Decline):
                     declined.append(new.reason)
                     continue
                 put_in_place(match.root, new, match.variables)
                 count += 1
         return Rewrites(count, tuple(declined))
+
+    def _emit(self, graph: fx.Graph, match: Match) -> fx.Node | Decline:
+        if match.declined is not None:
+            return Decline(str(match.declined))
+        written = match.root.args[0] if match.root.args and changes_input(match.root) else None
+        if isinstance(written, fx.Node) and has_views(written):
+            return Decline(f"{of_node(match.root)} works inplace on a value that others see through views")
+        return self.emit(graph, match)
 
     # The interface that the engine uses.
 
@@ -156,13 +163,19 @@ class Rule:
             if not name:
                 yield Refusal(self.name, name, "the model itself is this layer; put it into a Sequential")
                 continue
+            yield self._edit_or_refusal(module, name, evidence)
+
+    def _edit_or_refusal(self, module: nn.Module, name: str, evidence: Evidence) -> Edit | Refusal:
+        try:
             params = self.params(module, name, evidence)
             if isinstance(params, Refusal):
-                yield params
-            else:
-                new = self.replacement(module, params)
-                evidence.keep_replacement(self.name, name, new)
-                yield self.edit(name, f"{_kind(module)} -> {_kind(new)}", params)
+                return params
+            new = self.replacement(module, params)
+            json.dumps(dict(params))
+        except Exception as error:  # rules are open to others' code
+            return Refusal(self.name, name, f"the rule fails: {one_line(error)}")
+        evidence.keep_replacement(self.name, name, new)
+        return self.edit(name, f"{_kind(module)} -> {_kind(new)}", params)
 
     def _propose_rewrites(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         for name, calls in evidence.own_calls(self.operations(), self.inplace_only).items():
@@ -225,9 +238,24 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         _match_tensors(old, new)
         for hooks in _HOOKS:
             getattr(new, hooks).update(getattr(old, hooks))
+        new._is_full_backward_hook = old._is_full_backward_hook
     for parent in modules(model):
         for key in [key for key, child in parent._modules.items() if child is old]:
             parent._modules[key] = new
+        for key, value in vars(parent).items():
+            if value.__class__ in _PLAIN and key not in _HOLDS and _holds(value, old):
+                vars(parent)[key] = _with(value, old, new)
+
+
+def _holds(container: Any, module: nn.Module) -> bool:
+    return any(item is module for item in (container.values() if isinstance(container, dict) else container))
+
+
+def _with(container: Any, old: nn.Module, new: nn.Module) -> Any:
+    """A copy of a plain list, tuple or dict that a model keeps beside its children, with one of them replaced."""
+    if isinstance(container, dict):
+        return {key: new if item is old else item for key, item in container.items()}
+    return type(container)(new if item is old else item for item in container)
 
 
 def _match_tensors(old: nn.Module, new: nn.Module) -> None:

@@ -15,15 +15,23 @@ def key(module: nn.Module, run: ModuleRun | None) -> Hashable:
 
     What is neither a setting nor a tensor has to be the same object.
     """
-    return _of_module(module), None if run is None else (_of_value(run.args), _of_value(run.kwargs), run.count == 1)
+    places: dict[int, int] = {}
+    called = None if run is None else (_of_value(run.args), _of_value(run.kwargs), run.count == 1)
+    return _of_module(module, places), called
 
 
-def _of_module(module: nn.Module) -> Hashable:
+def _of_module(module: nn.Module, places: dict[int, int]) -> Hashable:
+    """``places`` tell what is the same object within the module: a layer called twice, tied weights."""
+    if id(module) in places:
+        return "again", places[id(module)]
+    places[id(module)] = len(places)
     own = tuple((name, _of_value(value)) for name, value in vars(module).items() if name not in _TORCH)
     tensors = tuple(
-        (name, _of_value(value)) for held in (module._parameters, module._buffers) for name, value in held.items()
+        (name, _of_value(value), places.setdefault(id(value), len(places)))
+        for held in (module._parameters, module._buffers)
+        for name, value in held.items()
     )
-    children = tuple((name, child and _of_module(child)) for name, child in module._modules.items())
+    children = tuple((name, child and _of_module(child, places)) for name, child in module._modules.items())
     kind: Any = type(module)
     return kind, own, tensors, children
 

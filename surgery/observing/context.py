@@ -1,9 +1,9 @@
-"""What a forward's code mentions: scopes such as ``torch.no_grad()``, which a graph would lose, and its mode."""
+"""Context managers of a forward, such as ``torch.no_grad()``: a traced graph has no blocks and would lose them."""
 
 import dis
 from collections.abc import Iterator
-from functools import cache, partial
-from types import CodeType, FunctionType, MethodType
+from functools import cache
+from types import CodeType, FunctionType
 from typing import Any
 
 from torch import nn
@@ -19,19 +19,11 @@ def scopes(module: nn.Module) -> list[str]:
     decorators are followed; child modules and torch itself are not.
     """
     kind: Any = type(module)
-    return sorted(_mentioned(kind) & SCOPES)
-
-
-def mentions_mode(module: nn.Module) -> bool:
-    """Whether a module's own forward may do something else in train mode than in eval mode, as far as code tells."""
-    kind: Any = type(module)
-    own_functions = any(isinstance(value, FunctionType | MethodType | partial) for value in vars(module).values())
-    return own_functions or "training" in _mentioned(kind)
+    return sorted(_of_kind(kind))
 
 
 @cache
-def _mentioned(kind: Any) -> frozenset[str]:
-    """All names in a forward and in the functions that it reaches, and the scopes of decorators."""
+def _of_kind(kind: Any) -> frozenset[str]:
     found: set[str] = set()
     seen: set[CodeType] = set()
     todo: list[Any] = [kind.forward]
@@ -44,7 +36,7 @@ def _mentioned(kind: Any) -> frozenset[str]:
             continue
         seen.add(function.__code__)
         for code in _with_nested(function.__code__):
-            found |= {*code.co_names, *(value for value in code.co_consts if value == "training")}
+            found |= SCOPES.intersection(code.co_names)
             todo += _reached(code, function, kind)
     return frozenset(found)
 
@@ -63,10 +55,15 @@ def _reached(code: CodeType, function: FunctionType, kind: type[nn.Module]) -> I
     if "super" in names:
         yield from (base.__dict__[function.__name__] for base in kind.__mro__ if function.__name__ in base.__dict__)
     candidates = [getattr(kind, name, None) for name in _attributes_of_self(code)]
-    candidates += [function.__globals__.get(name) for name in names]
+    candidates += [function.__globals__.get(name) for name in _globals(code)]
     for candidate in candidates:
         if isinstance(candidate, FunctionType) and str(candidate.__module__).partition(".")[0] != "torch":
             yield candidate
+
+
+def _globals(code: CodeType) -> set[str]:
+    instructions = dis.get_instructions(code)
+    return {str(each.argval) for each in instructions if each.opname in {"LOAD_GLOBAL", "LOAD_NAME"}}
 
 
 def _attributes_of_self(code: CodeType) -> Iterator[str]:

@@ -5,14 +5,19 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from surgery.errors import one_line
 from surgery.observing import alike
 from surgery.observing.names import of_module
 from surgery.observing.observe import Call, ModuleRun, Observation, observe
-from surgery.observing.trace import FORWARD, Traced, Untraceable, trace
+from surgery.observing.trace import FORWARD, Traced, Untraceable, compiled, trace
 from surgery.operating.example import Example
+from surgery.operating.modes import restored_modes
 from surgery.operating.undo import preserved
+from surgery.operating.verify import broken_promise
+from surgery.record import Promise
 
 _OPERATORS = frozenset({"add", "sub", "mul", "div"})  # written as symbols, so any forward may have them
 # Modules that are nothing but a call of the function they are named for; rules match them as modules.
@@ -47,11 +52,6 @@ class Evidence:
         self._traced: dict[Hashable, Traced] = {}  # one for all modules that are alike
         self._rewritten: dict[tuple[str, str], Traced] = {}
         self._replacements: dict[tuple[str, str], nn.Module] = {}
-
-    @property
-    def inputs(self) -> Example | None:
-        """The example inputs."""
-        return self.example
 
     def modules(self) -> list[tuple[str, nn.Module]]:
         """All modules by qualified name, each once."""
@@ -127,11 +127,29 @@ class Evidence:
         if kind in self._traced:
             return self._traced[kind].copy(module)
         found = trace(module, run, lambda child: self.run(f"{prefix}{child}"), method)
+        if isinstance(found, Traced) and run is not None and (fault := self._unfaithful(module, name, found)):
+            found = Untraceable(fault)
         if isinstance(found, Traced):
             self.decided |= found.decided
             if found.is_of_any_alike():
                 self._traced[kind] = found.copy(module)
         return found
+
+    def _unfaithful(self, module: nn.Module, name: str, traced: Traced) -> str | None:
+        """Why a graph, before anything is rewritten in it, is not what the module does on what it received."""
+        start = perf_counter()
+        run = self.recorded(name)
+        try:
+            with preserved(module), restored_modes(module), torch.no_grad():
+                module.eval()
+                expected = run.output if self.is_current(name) else Example(run.args, run.kwargs).copy().call(module)
+                given = Example(run.args, run.kwargs).copy()
+                found = compiled(traced.evaluate)(module, *given.args, **given.kwargs)
+        except Exception as error:  # whatever the traced code leads to
+            return f"traced, it fails on its own inputs: {one_line(error, 200)}"
+        finally:
+            self.running_seconds += perf_counter() - start
+        return broken_promise(Promise.SAME_OUTPUT, expected, found, "traced, its output")
 
     def keep_rewritten(self, rule: str, name: str, traced: Traced) -> None:
         """Hold the rewritten graphs until the edit is made."""

@@ -19,20 +19,43 @@ MODULE_NAMES: dict[type[nn.Module], str] = {
     nn.Softplus: "softplus",
     nn.Tanh: "tanh",
 }
-SYNONYMS = {"truediv": "div", "true_divide": "div", "multiply": "mul", "iadd": "add", "imul": "mul", "rmul": "mul"}
+SYNONYMS = {
+    **{"truediv": "div", "true_divide": "div", "itruediv": "div", "divide": "div", "rtruediv": "rdiv"},
+    **{"multiply": "mul", "imul": "mul", "rmul": "mul", "iadd": "add", "radd": "add", "isub": "sub", "subtract": "sub"},
+    **{"floordiv": "floor_divide", "ifloordiv": "floor_divide", "ipow": "pow", "negative": "neg", "clip": "clamp"},
+    **{"concat": "cat", "concatenate": "cat", "expit": "sigmoid", "special_expit": "sigmoid", "special_erf": "erf"},
+    **{"special_softmax": "softmax", "special_log_softmax": "log_softmax"},
+}
+# Operations with their operands the other way round, as ``1 - x`` is seen to call ``x.__rsub__(1)``.
+REFLECTED = {"rsub": "sub", "rdiv": "div", "rpow": "pow", "rfloordiv": "floor_divide", "rmatmul": "matmul"}
 
 
 def canonical(function: Any) -> str:
-    """``torch.sigmoid``, ``F.sigmoid``, ``Tensor.sigmoid_`` and ``"sigmoid"`` are all "sigmoid"."""
-    name = function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
-    name = name.strip("_") or name
+    """``torch.sigmoid``, ``F.sigmoid``, ``Tensor.sigmoid_``, ``aten.sigmoid.default`` and ``"sigmoid"`` are "sigmoid".
+
+    A reflected operation (``rsub``) keeps its own name, because its operands stand the other way round.
+    """
+    name, overload = _written(function)
+    name = (name.rstrip("_") if overload else name.strip("_")) or name  # aten._softmax takes other arguments
     return SYNONYMS.get(name, name)
+
+
+def spellings(name: str) -> frozenset[str]:
+    """The canonical names that calls of one operation are seen under: its own, and its reflected one."""
+    return frozenset([name, *(reflected for reflected, plain in REFLECTED.items() if plain == name)])
 
 
 def is_inplace(function: Any, kwargs: Mapping[str, Any]) -> bool:
     """Whether a call changes its input: ``inplace=True``, or a name such as ``relu_``."""
-    name = function if isinstance(function, str) else getattr(function, "__name__", "")
+    name, _ = _written(function)
     return kwargs.get("inplace") is True or (name.endswith("_") and not name.endswith("__"))
+
+
+def _written(function: Any) -> tuple[str, str]:
+    """A function's name as it is written, and that of its overload, if it is one of an ATen operator."""
+    name = function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
+    operation, _, overload = name.partition(".")
+    return operation, overload
 
 
 def changes_input(node: fx.Node) -> bool:

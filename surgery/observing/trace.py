@@ -1,6 +1,7 @@
 """Trace one module's own forward, its children left as calls."""
 
 import inspect
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -11,7 +12,8 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from surgery.observing.context import mentions_mode, scopes
+from surgery.errors import one_line
+from surgery.observing.context import scopes
 from surgery.observing.observe import ModuleRun
 from surgery.observing.shapes import EXAMPLE, ChildRun, faked
 from surgery.operating.modes import restored_modes
@@ -47,7 +49,19 @@ class Untraceable:
 
 
 class _Scoped(fx.Tracer):
-    """Children are leaves, so whatever they do inside cannot get in the way."""
+    """Children are leaves, so whatever they do inside cannot get in the way. Raises ValueError for lost scopes."""
+
+    proxy_buffer_attributes = True  # what is computed from a buffer changes with it
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes_at_start = _scope()
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """A graph has no blocks, such as ``with torch.no_grad():``."""
+        if _scope() != self.modes_at_start and not getattr(self, "running", False):
+            raise ValueError("its forward runs calls under another gradient or autocast mode, which a graph would lose")
+        return super().create_node(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -60,7 +74,11 @@ class _ValueProxy(fx.Proxy):
     tracer: "_Observed"
 
     def __len__(self) -> int:
-        return int(self.shape[0]) if isinstance(self.value, torch.Tensor) else len(self.value)
+        if isinstance(self.value, torch.Size):
+            return len(self.value)
+        if isinstance(self.value, torch.Tensor):
+            return int(self.shape[0])
+        return int(self.tracer.create_proxy("call_function", len, (self,), {}))
 
     def __index__(self) -> int:
         return int(self.tracer.decide(self))
@@ -95,7 +113,7 @@ class _Observed(_Scoped):
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.given = arguments(module, run)
         self.child_run = child_run
-        self.running = False  # a child runs with fake values, of which nothing is recorded
+        self.running = False  # values are computed, of which nothing is recorded
         self.decided = False
 
     def decide(self, proxy: _ValueProxy) -> Any:
@@ -171,6 +189,13 @@ def same_as_example(found: Any, expected: Any) -> Any:
     return found
 
 
+def given_as_in_the_example(argument: Any, name: str) -> Any:
+    """Part of a rewritten forward. Raises ValueError where an optional tensor is missing that the example had."""
+    if not isinstance(argument, torch.Tensor | fx.Proxy):
+        raise ValueError(f"this layer was rewritten for calls with {name}, as the example's; run surgery without it")
+    return argument
+
+
 _Setting = bool | int | float | str | None
 
 
@@ -202,6 +227,8 @@ def trace(
     """
     if used := scopes(module):
         return Untraceable(f"its forward runs calls inside {', '.join(used)}, which a graph would lose")
+    if "forward" in vars(module):
+        return Untraceable("its forward was set on this one module, not in its class")
     reasons = []
     if method in {None, "observed"} and run is not None:
         try:
@@ -209,7 +236,7 @@ def trace(
             train, evaluate = _both(module, *tracers)
             return Traced(train, evaluate, "observed", any(tracer.decided for tracer in tracers))
         except Exception as error:  # user code runs here: it may raise anything
-            reasons.append("with its real inputs: " + _one_line(error))
+            reasons.append("with its real inputs: " + one_line(error, 200))
     if method in {None, "symbolic"}:
         if optional := _optional_arguments(module):
             reasons.append(f"what it does may depend on its optional arguments {', '.join(optional)}")
@@ -217,22 +244,27 @@ def trace(
             try:
                 return Traced(*_both(module, _Scoped(), _Scoped()), method="symbolic")
             except Exception as error:  # user code runs here: it may raise anything
-                reasons.append(_one_line(error))
+                reasons.append(one_line(error, 200))
     return Untraceable("; ".join(reasons) or "it never ran on the example inputs")
 
 
 def _both(module: nn.Module, train: _Scoped, evaluate: _Scoped) -> tuple[fx.Graph, fx.Graph]:
-    """Graphs of train and of eval mode; where the code does not look at the mode, one is a copy of the other."""
-    graph = _graph(module, evaluate, False)
-    if mentions_mode(module):
-        return _graph(module, train, True), graph
-    return _copied(graph, module), graph
+    """Graphs of train and of eval mode."""
+    return _graph(module, train, True), _graph(module, evaluate, False)
 
 
 def _copied(graph: fx.Graph, module: nn.Module) -> fx.Graph:
     copied = deepcopy(graph)
     copied.owning_module = module  # type: ignore[assignment]
     return copied
+
+
+def compiled(graph: fx.Graph) -> Any:
+    """The graph as a function of the module and the arguments of its forward."""
+    code = graph.python_code("self")
+    names = dict(code.globals)
+    exec(compile(code.src, "<surgery>", "exec"), names)
+    return names["forward"]
 
 
 def _optional_arguments(module: nn.Module) -> list[str]:
@@ -256,14 +288,18 @@ def signature(module: nn.Module) -> inspect.Signature:
 def _graph(module: nn.Module, tracer: _Scoped, training: bool) -> fx.Graph:
     forward = FORWARD[training] if hasattr(type(module), FORWARD[training]) else "forward"
     tracer.traced_func_name = forward
-    with _unchanged(module), restored_modes(module):
-        module.eval()  # a child that runs with real values must not change
-        module.training = training
+    with _unchanged(module), _same_random_state(), restored_modes(module):
+        module.train(training)  # what runs of children runs on fake values, which change nothing
         graph = tracer.trace(module, tracer.settings() if isinstance(tracer, _Observed) else None)
     if isinstance(tracer, _Observed):
-        for node in graph.find_nodes(op="placeholder"):
+        optional = set(_optional_arguments(module))
+        placeholders = list(graph.find_nodes(op="placeholder"))
+        for node in placeholders:
             if str(node.target).lstrip("*") not in tracer.given:
                 node.target = _unnumbered(str(node.target))
+            if node.target in optional and isinstance(tracer.given[str(node.target)], torch.Tensor):
+                with graph.inserting_after(placeholders[-1]):
+                    graph.call_function(given_as_in_the_example, (node, str(node.target)))
     graph.owning_module = module  # type: ignore[assignment]
     return graph
 
@@ -289,17 +325,34 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
         tensor, value = buffers[name]  # type: ignore[misc]
         with torch.no_grad():
             module._buffers[name] = tensor.copy_(value)
+    learned = []
     for name in constants:
         value = vars(module).pop(name)
-        module.register_buffer(name, value, persistent=False)
+        if value.requires_grad:
+            learned.append(name)
+        else:
+            module.register_buffer(name, value, persistent=False)
+    if learned:
+        raise ValueError("its forward computes something of parameters that it reads past the module's attributes")
     if changed := sorted((stored - constants) | moved):
         raise ValueError(f"its forward stores values on the module ({', '.join(changed)})")
 
 
+def _scope() -> tuple[bool, ...]:
+    """What a block can change for the calls inside it."""
+    return torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
+
+
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    """Raises ValueError where tracing drew random numbers: in a graph they would be the same ones for ever."""
+    before = torch.get_rng_state(), random.getstate()
+    yield
+    if not torch.equal(before[0], torch.get_rng_state()) or before[1] != random.getstate():
+        torch.set_rng_state(before[0])
+        random.setstate(before[1])
+        raise ValueError("its forward draws random numbers that do not depend on its input")
+
+
 def _differs(now: torch.Tensor | None, held: tuple[torch.Tensor, torch.Tensor]) -> bool:
     return now is not held[0] or not torch.equal(held[0], held[1])
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}"

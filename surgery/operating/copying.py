@@ -16,7 +16,7 @@ def copy_model(model: nn.Module) -> nn.Module:
 
     Raises SurgeryError where ``model`` is no eager module whose forward can be changed, or cannot be copied.
     """
-    if reason := _why_not(model):
+    if reason := why_not(model):
         raise SurgeryError(reason)
     memo: dict[int, Any] = {id(t): t.detach().clone() for t in _computed(model)}
     try:
@@ -25,7 +25,8 @@ def copy_model(model: nn.Module) -> nn.Module:
         raise SurgeryError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
 
 
-def _why_not(model: Any) -> str | None:
+def why_not(model: Any) -> str | None:
+    """Why a model cannot be operated on, or None."""
     if isinstance(model, torch.export.ExportedProgram):
         return "the model is already exported: apply surgery to the eager model, then export"
     if not isinstance(model, nn.Module):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from surgery.errors import PlanMismatch, SurgeryError
@@ -19,13 +19,13 @@ class Example:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, given: Any) -> "Example | None":
+    def of(cls, given: Any, what: str = "example_inputs") -> "Example | None":
         """A tensor is the only argument, a tuple or list the positional ones, a mapping the keyword ones.
 
-        Raises SurgeryError for anything else.
+        Raises SurgeryError, which says ``what`` it is, for anything else.
         """
-        if given is None:
-            return None
+        if given is None or isinstance(given, cls):
+            return given
         if isinstance(given, Tensor):
             return cls((given,))
         if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
@@ -33,9 +33,12 @@ class Example:
         if isinstance(given, list | tuple):
             return cls(tuple(given))
         raise SurgeryError(
-            f"example_inputs is a {type(given).__name__}; "
-            "give a tensor, a tuple of positional or a dict of keyword inputs"
+            f"{what} is a {type(given).__name__}; give a tensor, a tuple of positional or a dict of keyword inputs"
         )
+
+    def call(self, model: nn.Module) -> Any:
+        """What the model returns."""
+        return model(*self.args, **self.kwargs)
 
     def copy(self) -> "Example":
         """The same values in new tensors: some models write into their inputs."""
@@ -59,7 +62,7 @@ class Example:
             return None
         try:
             return cls(tuple(_made(data["args"], device)), _made(data["kwargs"], device))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise PlanMismatch(f"the surgery plan's example is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -87,3 +90,9 @@ def _made(value: Any, device: torch.device) -> Any:
     if isinstance(value, list):
         return [_made(item, device) for item in value]
     return value
+
+
+def call_with(model: nn.Module, batch: Any) -> Any:
+    """What the model returns for one batch of calibration data: a tensor, a tuple of inputs, or a dict of them."""
+    example = Example.of(batch, "a calibration batch")
+    return None if example is None else example.call(model)

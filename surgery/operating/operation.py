@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from surgery.errors import one_line
 from surgery.observing.evidence import Evidence, is_within
 from surgery.observing.observe import Observation
 from surgery.operating.undo import Snapshot
@@ -43,7 +44,7 @@ def operate(rule: Rule, evidence: Evidence, past: Sequence[Edit | Refusal] = (),
     try:
         proposals = list(rule.propose(evidence.model, evidence))
     except Exception as error:  # rules are open to others' code
-        return Outcome(failed=(Refusal(rule.name, "", f"the rule fails: {_one_line(error)}"),))
+        return Outcome(failed=(Refusal(rule.name, "", f"the rule fails: {one_line(error)}"),))
     refusals = [proposal for proposal in proposals if isinstance(proposal, Refusal)]
     wanted = _outermost([p for p in proposals if isinstance(p, Edit) and not _is_settled(p, past)])
     if not wanted:
@@ -98,14 +99,14 @@ def _attempt(rule: Rule, edits: Sequence[Edit], evidence: Evidence, fault: Fault
             rule.warm_start(model, edit, evidence)
     except Exception as error:  # rules are open to others' code
         snapshot.restore()
-        return [_Failure(tuple(edits), _one_line(error))]
+        return [_Failure(tuple(edits), one_line(error))]
     found = {"": list(edits)} if fault else _roots(model, edits, snapshot, names)
     found = {root: group for root, group in found.items() if evidence.has_run(root)}
     try:
         before = _outputs_before(rule, found, evidence, snapshot)
     except Exception as error:  # models are open to others' code
         snapshot.restore()
-        return [_Failure(tuple(edits), _one_line(error))]
+        return [_Failure(tuple(edits), one_line(error))]
     seen: dict[str, Observation] = {}
     failures = []
     for root, group in found.items():
@@ -171,7 +172,7 @@ def _look(rule: Rule, root: str, edits: Sequence[Edit], evidence: Evidence, befo
     try:
         after = evidence.rerun(root)
     except Exception as error:  # rules and models are open to others' code
-        return _one_line(error)
+        return one_line(error)
     what = "its output" if root == edits[0].site else f"the output of {root}" if root else "the model's output"
     return broken_promise(rule.promise, before, after.runs[root].output, what) or after
 
@@ -189,7 +190,3 @@ def _outputs_before(rule: Rule, roots: Iterable[str], evidence: Evidence, snapsh
         finally:
             edited.restore()
     return outputs
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

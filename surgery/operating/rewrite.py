@@ -5,8 +5,8 @@ from typing import Any, cast
 
 from torch import fx, nn
 
-from surgery.observing.names import changes_input
-from surgery.observing.trace import FORWARD, Traced
+from surgery.observing.names import changes_input, of_node
+from surgery.observing.trace import FORWARD, Traced, compiled
 
 _BASE = "_surgery_base"
 _CODE = "_surgery_code"
@@ -88,8 +88,22 @@ def redirect_later_readers(inplace: fx.Node, new: fx.Node) -> None:
     source = inplace.args[0]
     if isinstance(source, fx.Node):
         for user in list(source.users):
-            if user not in (inplace, new) and inplace < user:
+            if user is not inplace and user is not new and inplace < user and not user < new:
                 user.replace_input_with(source, new)
+
+
+# Calls whose value is another look at the same memory.
+_VIEWS = frozenset(
+    [
+        *("getitem", "view", "reshape", "chunk", "split", "unbind", "narrow", "select", "transpose", "permute", "t"),
+        *("flatten", "unflatten", "squeeze", "unsqueeze", "expand", "movedim", "swapaxes", "detach", "contiguous"),
+    ]
+)
+
+
+def has_views(node: fx.Node) -> bool:
+    """Whether a value is a view or is viewed: who writes into it writes into what others read."""
+    return of_node(node) in _VIEWS or any(of_node(user) in _VIEWS for user in node.users)
 
 
 def original_class(kind: type[nn.Module]) -> type[nn.Module]:
@@ -105,10 +119,8 @@ def rewritten_code(module: nn.Module) -> str | None:
 
 
 def _function(graph: fx.Graph) -> tuple[Any, str]:
-    code = graph.python_code("self")
-    names = dict(code.globals)
-    exec(compile(code.src, "<surgery>", "exec"), names)
-    return names["forward"], code.src
+    graph.lint()
+    return compiled(graph), graph.python_code("self").src
 
 
 def _by_mode(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -8,10 +8,11 @@ from surgery.observing.observe import tensors
 from surgery.operating.example import Example
 from surgery.operating.modes import restored_modes
 from surgery.operating.undo import preserved
-from surgery.rule import Promise
+from surgery.record import Promise
 
-# Largest |after - before| over largest |before| that counts as the same output.
+# Largest |after - before| over largest |before| that counts as the same output; in low precision, so many roundings.
 SAME = 1e-4
+ROUNDINGS = 8
 
 
 def broken_promise(promise: str, before: Any, after: Any, what: str) -> str | None:
@@ -21,9 +22,15 @@ def broken_promise(promise: str, before: Any, after: Any, what: str) -> str | No
         return f"{what} would become {now} instead of {was}"
     if promise == Promise.SAME_OUTPUT:
         off = difference(before, after)
-        if not off <= SAME:
+        if not off <= same_within(before):
             return f"{what} would change by {off:.2g} of its largest value"
     return None
+
+
+def same_within(output: Any) -> float:
+    """How far an output may be off and still be the same, for its dtypes."""
+    dtypes = {tensor.dtype for tensor in tensors(output) if tensor.is_floating_point()}
+    return max([SAME, *(ROUNDINGS * torch.finfo(dtype).eps for dtype in dtypes)])
 
 
 def output_of(model: torch.nn.Module, example: Example) -> Any:
@@ -68,6 +75,14 @@ def difference(before: Any, after: Any) -> float:
     worst = 0.0
     for was, now in zip(tensors(before), tensors(after), strict=True):
         was, now = was.detach(), now.detach()
+        if was.is_meta or now.is_meta:
+            continue  # there are no values
+        if was.is_complex() and now.is_complex():
+            was, now = torch.view_as_real(was.resolve_conj()), torch.view_as_real(now.resolve_conj())
+        if was.is_floating_point():
+            if not torch.equal(was.isfinite(), now.isfinite()):
+                return float("inf")
+            was, now = was.nan_to_num(), now.nan_to_num()
         if was.numel() and not torch.equal(was, now):
             scale = was.abs().max().double().clamp_min(torch.finfo(torch.float64).tiny)
             worst = max(worst, float((now.double() - was.double()).abs().max() / scale))

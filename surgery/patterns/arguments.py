@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from surgery.observing.names import canonical
+from surgery.observing.names import REFLECTED, canonical, of_node
 
 # Tensor methods that take a sequence of numbers also as that many arguments.
 _SPREADS = {"view", "reshape", "permute", "expand", "repeat", "flip", "tile"}
@@ -27,13 +27,25 @@ def bound_together(
     """
     taken = False
     for signature in _signatures(wanted, found):
-        first = _bound(signature, wanted.args, wanted.kwargs, defaults)
-        second = _bound(signature, found.args, {**_settings(module, signature), **found.kwargs}, defaults)
+        first = _bound(signature, _operands(wanted), wanted.kwargs, defaults)
+        second = _bound(signature, _operands(found), {**_settings(module, signature), **found.kwargs}, defaults)
         if first is not None and second is not None:
             taken = True
             yield first, second
     if not taken:
         yield _by_position(wanted), _by_position(found)
+
+
+def operation(node: fx.Node) -> str | None:
+    """The operation of a node, of which a reflected one is another spelling: ``rsub(x, 1)`` is ``1 - x``."""
+    name = of_node(node)
+    return REFLECTED.get(str(name), name) if len(node.args) >= 2 else name
+
+
+def _operands(node: fx.Node) -> tuple[Any, ...]:
+    """Positional arguments in the order of the plain operation."""
+    swapped = len(node.args) >= 2 and of_node(node) in REFLECTED
+    return (node.args[1], node.args[0], *node.args[2:]) if swapped else node.args
 
 
 def arguments(node: fx.Node) -> Mapping[str, Any]:
@@ -48,7 +60,8 @@ def _signatures(*calls: fx.Node) -> Iterator[inspect.Signature]:
     for call in dict.fromkeys(calls):
         if call.op == "call_function" and (own := _of_python(call.target)):
             yield own
-    yield from _of_aten(canonical(calls[0].target))
+    name = canonical(calls[0].target)
+    yield from _of_aten(REFLECTED.get(name, name))
 
 
 @cache
@@ -103,7 +116,7 @@ def _settings(module: nn.Module | None, signature: inspect.Signature) -> Mapping
 
 
 def _by_position(node: fx.Node) -> Mapping[str, Any]:
-    args = node.args
+    args = _operands(node)
     if node.op == "call_method" and node.target in _SPREADS and len(args) == 2 and isinstance(args[1], list | tuple):
         args = (args[0], *args[1])
     return {**{str(i): value for i, value in enumerate(args)}, **node.kwargs}

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from surgery.observing.names import changes_input, of_node
+from surgery.observing.names import canonical, changes_input, of_node
 from surgery.patterns.pattern import CallPattern, Match
 
 # Operations that act on each element for itself, and conversions that keep its value.
@@ -16,6 +16,7 @@ _ELEMENTWISE = frozenset(
             "add",
             "sub",
             "rsub",
+            "rdiv",
             "mul",
             "div",
             "neg",
@@ -28,7 +29,7 @@ _ELEMENTWISE = frozenset(
             "abs",
             "reciprocal",
         ),
-        *("sigmoid", "tanh", "erf", "softplus", "relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max", "clip"),
+        *("sigmoid", "tanh", "erf", "softplus", "relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max"),
         *("hardsigmoid", "hardswish", "silu", "gelu", "mish", "elu", "selu", "celu", "to", "float", "contiguous"),
         *("tensor", "logsigmoid"),
     ]
@@ -46,7 +47,7 @@ class Formula(CallPattern):
 
     def __init__(self, function: Callable[[Tensor], Tensor], *alternatives: str, tolerance: float = 2e-4) -> None:
         super().__init__(*(name for names in alternatives for name in names.split()))
-        self._alternatives = tuple(frozenset(names.split()) for names in alternatives)
+        self._alternatives = tuple(frozenset(map(canonical, names.split())) for names in alternatives)
         self._values = function(_GRID.clone())
         self._tolerance = tolerance
 

@@ -3,12 +3,13 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 from torch import fx, nn
 
-from surgery.observing.names import behaves_as, canonical, changes_input, of_module, of_node
-from surgery.patterns.arguments import bound_together
+from surgery.observing.names import behaves_as, canonical, changes_input, of_module, of_node, spellings
+from surgery.patterns.arguments import bound_together, operation
 from surgery.patterns.snippet import AnyModule, Snippet, is_constant
 
 COMMUTATIVE = {"add", "mul", "maximum", "minimum", "logical_and", "logical_or", "eq", "ne"}
@@ -40,12 +41,12 @@ class CallPattern:
     """Matches every call of one function, by its canonical name, whatever the arguments; the rule looks at them."""
 
     def __init__(self, *names: str) -> None:
-        self.names = frozenset(names)
+        self.names = frozenset(map(canonical, names))
 
     @property
     def alternatives(self) -> tuple[frozenset[str], ...]:
         """Sets of operations, of which one has to be there in full."""
-        return tuple(frozenset([name]) for name in self.names)
+        return tuple(frozenset([spelling]) for name in self.names for spelling in spellings(name))
 
     def matches(self, graph: fx.Graph) -> Iterator[Match]:
         """All calls, in order; ``variables`` are the tensors among the arguments."""
@@ -87,8 +88,9 @@ class Pattern:
 
     @property
     def alternatives(self) -> tuple[frozenset[str], ...]:
-        """Sets of operations, of which one has to be there in full: here one, of all that it is made of."""
-        return (frozenset(name for node in self._calls if (name := self._name(node))),)
+        """Sets of operations, of which one has to be there in full: all that it is made of, in each spelling."""
+        names = dict.fromkeys(name for node in self._calls if (name := self._name(node)))
+        return tuple(map(frozenset, product(*(sorted(spellings(name), key=name.__ne__) for name in names))))
 
     @property
     def leaves(self) -> tuple[nn.Module | AnyModule, ...]:
@@ -190,7 +192,7 @@ class Pattern:
         if wanted.op == "get_attr" or found.op == "get_attr":
             return wanted.op == found.op
         if wanted.op != "call_module":
-            return of_node(found) == canonical(wanted.target)
+            return operation(found) == self._name(wanted)
         leaf, module = self._leaves[str(wanted.target)], _called(found)
         if isinstance(leaf, AnyModule):
             return module is not None and leaf.accepts(module)
@@ -220,7 +222,7 @@ class Pattern:
 
     def _name(self, node: fx.Node) -> str | None:
         if node.op != "call_module":
-            return canonical(node.target)
+            return operation(node)
         leaf = self._leaves[str(node.target)]
         return of_module(leaf) if isinstance(leaf, nn.Module) else None
 

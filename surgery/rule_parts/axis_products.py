@@ -52,20 +52,27 @@ def _between(x: Tensor, n: int, first: Tensor, last: Tensor) -> Tensor:
     return ((j >= first[:, None]) & (j < last[:, None])).to(counting(x, 0).dtype)
 
 
+def nearest(x: Tensor, n: int, m: int, step: float | None, exact: bool) -> Tensor:
+    """Which of n pixels each of m is in ``F.interpolate``'s mode nearest, or nearest-exact.
+
+    In single precision whatever the image's, as torch has it: a third of 3 may fall short of 1. (On a processor torch
+    takes large contiguous float64 images in double precision.)
+    """
+    i = torch.arange(m, device=x.device, dtype=torch.float32)
+    centres = (i + 0.5 if exact else i) * (n / m if step is None else step)
+    return centres.floor().clamp(max=n - 1).long()
+
+
 def interpolation(
     x: Tensor, n: int, m: int, step: float | None, mode: str, align_corners: bool, antialias: bool
 ) -> Tensor:
     """The weights of ``F.interpolate`` from length n to m; ``step`` between samples is n / m where it is None.
 
-    Modes nearest, nearest-exact, bilinear and bicubic (Keys 1981 with a = -0.75, or -0.5 with antialias, as torch has
-    it), of which the last two can be antialiased: the kernel is then as wide as the step.
+    Modes bilinear and bicubic (Keys 1981 with a = -0.75, or -0.5 with antialias, as torch has it); antialiased, the
+    kernel is as wide as the step.
     """
     i, j = counting(x, m), counting(x, n)
     step = n / m if step is None else step
-    if mode == "nearest":
-        return _one_hot((i * step).floor().clamp(max=n - 1), j)
-    if mode == "nearest-exact":
-        return _one_hot(((i + 0.5) * step).floor().clamp(max=n - 1), j)
     if align_corners:
         step = (n - 1) / (m - 1) if m > 1 else 0.0
     if antialias:  # torch then aligns no corners, though the step is that of aligned ones

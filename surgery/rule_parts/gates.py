@@ -18,6 +18,7 @@ from surgery.observing.evidence import Evidence
 from surgery.observing.module_stack import module_stack
 from surgery.observing.names import canonical
 from surgery.observing.observe import Call, Observation, is_same, tensors, token
+from surgery.operating.example import call_with
 from surgery.operating.modes import restored_modes
 from surgery.operating.undo import preserved
 
@@ -82,7 +83,7 @@ def _measure(model: nn.Module, gates: Sequence[Gate], batches: Iterable[Tensor])
             meter.stack = stack
             for batch in batches:
                 with meter:
-                    model(batch)
+                    call_with(model, batch)
     finally:
         for handle in handles:
             handle.remove()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from surgery.observing.evidence import Evidence
 from surgery.observing.observe import tensors
+from surgery.operating.example import call_with
 from surgery.operating.modes import restored_modes
 from surgery.operating.undo import preserved
 from surgery.rule_parts.channel_norm import ChannelBatchNorm
@@ -65,7 +66,7 @@ def _over_batches(
         with preserved(model), restored_modes(model), torch.no_grad():
             model.eval()
             for batch in batches:
-                model(batch)
+                call_with(model, batch)
     finally:
         for handle in handles:
             handle.remove()

@@ -99,7 +99,7 @@ class OneCallRule(Rule):
         return {
             name: calls
             for name, calls in found.items()
-            if not self.matches(modules[name]) and (evidence.inputs is None or self._is_concerned(name, evidence))
+            if not self.matches(modules[name]) and (evidence.example is None or self._is_concerned(name, evidence))
         }
 
     def _is_concerned(self, name: str, evidence: Evidence) -> bool:

@@ -18,6 +18,7 @@ _GUARDED = {
     "mmcv.cnn.bricks.wrappers.Conv2d": nn.Conv2d,
     "mmcv.cnn.bricks.wrappers.ConvTranspose2d": nn.ConvTranspose2d,
 }
+_SETTINGS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
 _LAYERS: Mapping[str, Any] = {
     "zeros": nn.ZeroPad2d,
     "reflect": nn.ReflectionPad2d,
@@ -166,6 +167,17 @@ def in_sequence(layers: Iterable[nn.Module]) -> nn.Module:
     """The layers one after another; one alone is itself."""
     listed = list(layers)
     return listed[0] if len(listed) == 1 else nn.Sequential(*listed)
+
+
+def with_settings_of(conv: nn.Module, new: nn.Module) -> nn.Module:
+    """``new``, which stands for a convolution and tells its settings, because code beside it may read them.
+
+    A convolution tells its own.
+    """
+    if not isinstance(new, nn.Conv2d):
+        for name in _SETTINGS:
+            setattr(new, name, getattr(conv, name))
+    return new
 
 
 def tied_to(evidence: Evidence, module: nn.Module) -> str | None:

@@ -19,6 +19,8 @@ _ONE_BY_ONE = (
     *("relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "mish", "leaky_relu", "elu"),
     *("dropout", "clamp", "contiguous", "clone", "float", "to", "neg", "abs", "exp", "pow", "square", "detach"),
 )
+# Of those, what may have bounds or exponents for each channel.
+_WITH_TENSORS = {"clamp", "pow"}
 _PAIRWISE = {"add", "sub", "mul", "div", "maximum", "minimum"}
 # Functions with an axis, and the position of that argument.
 _WITH_AXIS = {"chunk": 2, "split": 2, "cat": 1}
@@ -164,13 +166,13 @@ class _Graph:
         name = canonical(node.target) if node.op in {"call_function", "call_method"} else ""
         if node.op == "call_module":
             self._call(node)
-        elif name in _PAIRWISE:
+        elif name in _PAIRWISE | _WITH_TENSORS:
             self._pair(node)
         elif name in _WITH_AXIS:
             self._axis(node, name)
         elif name != "getitem" and name not in _ONE_BY_ONE:
             raise Stays(f"{name or node.op} reads (N, H, W, C)")
-        elif name == "getitem" and not isinstance(node.args[1], int):
+        elif name == "getitem" and not (isinstance(node.args[1], int) and _is_in_parts(node.args[0])):
             raise Stays("a slice is taken of (N, H, W, C)")
 
     def _call(self, node: fx.Node) -> None:
@@ -202,6 +204,10 @@ class _Graph:
         else:
             node.args = (*node.args[:position], 1)
         self.changed = True
+
+
+def _is_in_parts(node: object) -> bool:
+    return isinstance(node, fx.Node) and canonical(node.target) in {"chunk", "split"}
 
 
 def permuted_axes(node: fx.Node, module: nn.Module) -> tuple[int, ...] | None:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.rule_parts.axis_products import bin_averages, interpolation, product
+from surgery.rule_parts.axis_products import bin_averages, interpolation, nearest, product
 from surgery.rule_parts.pool_windows import Pair, pair
 from surgery.rules.average_pooling import average_chain
 
@@ -61,7 +61,7 @@ def resized(
     """See ``Resize``."""
     if x.dim() != 4 or not x.is_floating_point():
         align = align_corners if mode in {"bilinear", "bicubic"} else None
-        return F.interpolate(x, size, scale, mode, align, recompute or None, antialias)
+        return F.interpolate(x, _one_of(size), _one_of(scale), mode, align, recompute or None, antialias)
     before = (x.shape[2], x.shape[3])
     after, steps = _target(before, size, scale, recompute, mode)
     if after == before and steps == (None, None):
@@ -75,11 +75,22 @@ def resized(
                 return reduced
     if mode == "area":
         return product(x, *(bin_averages(x, n, m) for n, m in zip(before, after, strict=True)))
+    if mode in {"nearest", "nearest-exact"}:
+        for axis, (n, m, step) in enumerate(zip(before, after, steps, strict=True)):
+            if n != m or step is not None:
+                x = x.index_select(axis + 2, nearest(x, n, m, step, mode == "nearest-exact"))
+        return x
     rows, columns = (
         interpolation(x, n, m, step, mode, align_corners, antialias)
         for n, m, step in zip(before, after, steps, strict=True)
     )
     return product(x, rows, columns)
+
+
+def _one_of(setting: Any) -> Any:
+    """One number for all axes where those of an image have the same: a sequence has one axis, a volume three."""
+    alike = isinstance(setting, list | tuple) and len(setting) == 2 and setting[0] == setting[1]
+    return setting[0] if alike else setting
 
 
 def _target(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import behaves_as
-from surgery.observing.shapes import example, shape_of
+from surgery.observing.shapes import example
 from surgery.patterns.pattern import CallPattern, Match
 from surgery.record import Edit, Refusal
 from surgery.rule import Decline, Example, Promise, Rule, submodule
@@ -187,10 +187,10 @@ class SpellOutAttention(Rule):
         with graph.inserting_before(match.root):
             keys, values = fx.Proxy(k), fx.Proxy(given["value"])
             if grouped:
-                times = _size(q, -3) // _size(k, -3)
+                times = fx.Proxy(q).size(-3) // keys.size(-3)
                 keys, values = keys.repeat_interleave(times, -3), values.repeat_interleave(times, -3)
             scale = given.get("scale")
-            scale = _size(q, -1) ** -0.5 if scale is None else _proxy(scale)
+            scale = fx.Proxy(q).size(-1) ** -0.5 if scale is None else _proxy(scale)
             out, _ = attend(
                 *(fx.Proxy(q), keys, values, scale),  # type: ignore[arg-type]
                 **_mask_arguments(mask, q),
@@ -213,20 +213,32 @@ def _proxy(value: Any) -> Any:
     return fx.Proxy(value) if isinstance(value, fx.Node) else value
 
 
-def _size(node: fx.Node, dim: int) -> Any:
-    """A number where it is known: the widths and heads of a model do not change with its input."""
-    shape = shape_of(node)
-    return fx.Proxy(node).size(dim) if shape is None else shape[dim]
-
-
 def _mask_arguments(mask: fx.Node | None, q: fx.Node) -> dict[str, Any]:
     if mask is None:
         return {}
-    if example(mask).dtype == torch.bool:
-        return {"allowed": fx.Proxy(mask)}
+    boolean = example(mask).dtype == torch.bool
+    checked: Any = mask_of_kind(fx.Proxy(mask), boolean)
+    if boolean:
+        return {"allowed": checked}
     queries = example(q)
     differs = queries is not None and queries.dtype != example(mask).dtype
-    return {"bias": fx.Proxy(mask).to(queries.dtype) if differs else fx.Proxy(mask)}
+    return {"bias": checked.to(queries.dtype) if differs else checked}
+
+
+def mask_of_kind(mask: Any, boolean: bool) -> Any:
+    """Part of a rewritten forward, the mask as it is: whether it blocks or is added was decided by the example's.
+
+    Raises ValueError where a mask is of the other kind.
+    """
+    if isinstance(mask, fx.Proxy):
+        return mask.tracer.create_proxy("call_function", mask_of_kind, (mask, boolean), {})
+    if (mask.dtype == torch.bool) is not boolean:
+        wanted = "boolean" if boolean else "a float mask"
+        raise ValueError(
+            f"this attention was rewritten for an attn_mask that is {wanted}, as the example's, and got one of "
+            f"{mask.dtype}; run surgery with an example of this kind"
+        )
+    return mask
 
 
 class _OnTokens(nn.Module):

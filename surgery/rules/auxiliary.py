@@ -63,7 +63,7 @@ _RANDOM = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "f
 def _has_idle_child(name: str, module: nn.Module, evidence: Evidence) -> bool:
     """Whether some direct child with parameters does nothing in eval mode, as far as can be told."""
     prefix = f"{name}." if name else ""
-    if evidence.inputs is None:
+    if evidence.example is None:
         return "training" in getattr(type(module).forward, "__code__", _has_idle_child.__code__).co_names
     if evidence.run(name) is None:
         return False

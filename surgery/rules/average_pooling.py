@@ -30,15 +30,35 @@ class AveragePool:
     divisor: int | None = None
 
 
-class FixedConv2d(nn.Conv2d):
-    """A depthwise convolution whose weight is a constant: a buffer, not trained and not in the state_dict."""
+class FixedConv2d(nn.Module):
+    """A convolution of each channel with the same constant filter: a buffer, not trained and not in the state_dict.
+
+    The weight (C, 1, kH, kW) has the filter once for each of the channels that are expected; others are served too.
+    """
+
+    weight: Tensor
 
     def __init__(self, weight: Tensor, stride: Pair, padding: Pair) -> None:
-        kernel = (weight.shape[2], weight.shape[3])
-        channels = len(weight)
-        super().__init__(channels, channels, kernel, stride, padding, groups=channels, bias=False, device="meta")
-        del self.weight
+        super().__init__()
+        self.stride, self.padding = stride, padding
         self.register_buffer("weight", weight.clone(), persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) or (C, H, W), in the precision of ``input``."""
+        return fixed_convolution(input, self.weight, self.stride, self.padding)
+
+    def extra_repr(self) -> str:
+        """Its settings."""
+        return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}"
+
+
+@fx.wrap
+def fixed_convolution(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    """See ``FixedConv2d``."""
+    channels = x.shape[-3]
+    if len(weight) != channels:
+        weight = weight[:1].expand(channels, -1, -1, -1)
+    return F.conv2d(x, weight.to(x.dtype), None, stride, padding, groups=channels)
 
 
 class PoolProducts(nn.Module):
@@ -146,9 +166,9 @@ def average_pools(pool: AveragePool, seen: Seen) -> list[nn.Module]:
         pads = (padding[1], padding[1], padding[0], padding[0])
         before: list[nn.Module] = [nn.ZeroPad2d(pads)] if any(pads) else []
         return before + [nn.AvgPool2d(kernel, stride) for kernel, stride in chain]
-    if uniform and max(pool.kernel) <= LARGEST_KERNEL and len(seen.input) == 4:
+    if uniform and max(pool.kernel) <= LARGEST_KERNEL:
         divisor = pool.divisor or pool.kernel[0] * pool.kernel[1]
-        weight = seen.like().new_ones(seen.input[1], 1, *pool.kernel) / divisor
+        weight = seen.like().new_ones(seen.input[-3], 1, *pool.kernel) / divisor
         return [FixedConv2d(weight, pool.stride, padding)]
     return [PoolProducts(pool)]
 

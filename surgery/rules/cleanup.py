@@ -13,6 +13,7 @@ from surgery.observing.names import canonical, is_inplace
 from surgery.operating.rewrite import redirect_later_readers
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rewrites, Rule, Stage, submodule
+from surgery.rule_parts.taken_apart import may_be_taken_apart
 
 # Functions with an ``inplace`` argument whose method form ends in an underscore.
 _INPLACE = (
@@ -96,14 +97,15 @@ class RemoveIdentity(Rule):
         return [Example(inside, shape, 2), Example(Named, shape, 0)]
 
     def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
-        """Identities directly inside a Sequential that ran them; somebody else may iterate over its children."""
+        """Identities directly inside a Sequential that ran them; somebody else may index or iterate over it."""
         for name, parent in model.named_modules():
-            if isinstance(parent, nn.Sequential) and type(parent).forward is nn.Sequential.forward:
+            plain = isinstance(parent, nn.Sequential) and type(parent).forward is nn.Sequential.forward
+            if plain and not may_be_taken_apart(model, name):
                 for key, child in parent._modules.items():
                     site = f"{name}.{key}".lstrip(".")
                     if type(child) is not nn.Identity:
                         continue
-                    if evidence.inputs is None:
+                    if evidence.example is None:
                         reason = "without example inputs it is not known whether layers are indexed"
                         yield Refusal(self.name, site, reason)
                     elif (run := evidence.run(name)) and (own := evidence.run(site)) and run.count == own.count:

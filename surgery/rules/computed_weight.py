@@ -14,6 +14,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
+from surgery.errors import one_line
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import canonical
 from surgery.operating.copying import copy_model
@@ -30,6 +31,7 @@ from surgery.rule_parts.plain_convolution import (
     plain_linear,
     sides_of,
     tied_to,
+    with_settings_of,
 )
 from surgery.rules.large_kernel import LARGEST
 
@@ -116,7 +118,7 @@ class FoldComputedWeights(Rule):
         new = _computed(module)
         if not isinstance(new, nn.Module):
             raise LookupError(new or f"this {type(module).__name__} computes nothing")
-        return new
+        return with_settings_of(module, new) if isinstance(module, nn.Conv2d) else new
 
 
 def _weight_hooks(module: nn.Module) -> list[int]:
@@ -132,25 +134,30 @@ def _computed(module: nn.Module) -> nn.Module | str | None:
     try:
         return _linear(own) if isinstance(own, nn.Linear) else _convolution(own)  # type: ignore[arg-type]
     except Exception as error:  # a forward of its own may raise anything
-        return f"its forward cannot be looked into: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return f"its forward cannot be looked into: {one_line(error, 200)}"
 
 
 def _stored(module: nn.Module) -> nn.Module:
     """In place: what torch's own reparametrisations compute becomes parameters."""
-    frozen = not any(p.requires_grad for p in module.parameters())
     for key in _weight_hooks(module):
         hook: Any = module._forward_pre_hooks[key]
+        sources = [p for name, p in module.named_parameters(recurse=False) if name.startswith(f"{hook.name}_")]
         remove: Any = remove_weight_norm if isinstance(hook, WeightNorm) else remove_spectral_norm
         remove(module, hook.name)
+        getattr(module, hook.name).requires_grad_(any(p.requires_grad for p in sources))
     if parametrize.is_parametrized(module):
         # torch's own way of removing them takes them from the class, which copies share.
-        names = list(module.parametrizations)  # type: ignore[arg-type]
-        values = {name: getattr(module, name).detach() for name in names}
+        computing: dict[str, Any] = dict(module.parametrizations.items())  # type: ignore[operator]
+        values = {name: getattr(module, name).detach() for name in computing}
         module.__class__ = parametrize.type_before_parametrizations(module)
         del module.parametrizations
         for name, value in values.items():
-            module.register_parameter(name, nn.Parameter(value))
-    return module.requires_grad_(False) if frozen else module
+            if any(original.startswith("original") for original in computing[name]._parameters):
+                trained = any(p.requires_grad for p in computing[name].parameters())
+                module.register_parameter(name, nn.Parameter(value, requires_grad=trained))
+            else:
+                module.register_buffer(name, value)
+    return module
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from surgery.rule_parts.plain_convolution import (
     plain,
     sides,
     tied_to,
+    with_settings_of,
 )
 
 
@@ -70,9 +71,10 @@ class EvenKernelToOdd(Rule):
         extra = Sides(above * down, below * down, before * right, after * right)
         conv = plain(weight, module.bias, module, stride=module.stride, dilation=module.dilation, groups=module.groups)
         if module.padding_mode != "zeros":
-            return in_sequence([*padding_layers(amount, module.padding_mode), padded(conv, extra)])
+            layers = [*padding_layers(amount, module.padding_mode), padded(conv, extra)]
+            return with_settings_of(module, in_sequence(layers))
         total = [a + b for a, b in zip(amount.padding(), extra.padding(), strict=True)]
-        return padded(conv, Sides.from_padding(total))
+        return with_settings_of(module, padded(conv, Sides.from_padding(total)))
 
 
 def _grown(taps: int, padding: Pair) -> Pair:

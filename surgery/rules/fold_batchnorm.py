@@ -99,6 +99,8 @@ def _producer(name: str, norm: nn.Module, evidence: Evidence, observation: Obser
         return refuse("its input is not the output of a convolution or a linear layer")
     if observation.runs[made[0]].count != 1:
         return refuse(f"{made[0]} runs {observation.runs[made[0]].count} times")
+    if any(m._forward_hooks or m._forward_pre_hooks for m in (norm, layer)):
+        return refuse(f"it or {made[0]} has forward hooks, which may read or change the values in between")
     readers = [call for call in observation.users(given) if call.module != name and token(given) not in call.outputs]
     if readers or observation.runs[made[0]].output is not given or any(t is given for t in tensors(observation.output)):
         return refuse(f"the output of {made[0]} is read elsewhere too")

@@ -22,6 +22,7 @@ from surgery.rule_parts.plain_convolution import (
     plain,
     sides,
     tied_to,
+    with_settings_of,
 )
 
 LARGEST = 5
@@ -115,11 +116,13 @@ class SplitLargeKernel(LargeKernel):
         amounts = [_reach(module, *pair) for pair in pairs]
         parts = [_part(module, pair, first=i == 0) for i, pair in enumerate(pairs)]
         if module.padding_mode == "zeros" and min(n for amount in amounts for n in amount.padding()) >= 0:
-            return SumOfConvolutions([], [padded(part, amount) for part, amount in zip(parts, amounts, strict=True)])
+            alone = [padded(part, amount) for part, amount in zip(parts, amounts, strict=True)]
+            return with_settings_of(module, SumOfConvolutions([], alone))
         # Padded once as the large convolution is, so that every piece reads the same values around the image.
         crops = [_crop(module, *pair) for pair in pairs]
         cropped = [in_sequence([*crop, part]) for crop, part in zip(crops, parts, strict=True)]
-        return SumOfConvolutions(padding_layers(sides(module), module.padding_mode), cropped)
+        pad = padding_layers(sides(module), module.padding_mode)
+        return with_settings_of(module, SumOfConvolutions(pad, cropped))
 
 
 def _part(conv: nn.Conv2d, pair: tuple[Tile, Tile], first: bool) -> nn.Conv2d:
@@ -198,7 +201,7 @@ class LargeKernelSeries(LargeKernel):
             left = Sides(left.top - own.top, left.bottom - own.bottom, left.left - own.left, left.right - own.right)
             conv = _middle(module, size) if last else _mover(module, size)
             layers.append(padded(conv, own))
-        return in_sequence(layers)
+        return with_settings_of(module, in_sequence(layers))
 
 
 def series(taps: int) -> list[int]:

@@ -74,7 +74,7 @@ class SoftmaxLastAxis(Rule):
 
     def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         """Where the model was run, only what was seen to work on another axis: tracing costs time."""
-        if evidence.inputs is None:
+        if evidence.example is None:
             yield from super().propose(model, evidence)
             return
         calls = {name: [c for c in evidence.calls(name) if c.function in _FUNCTIONS] for name, _ in evidence.modules()}

@@ -78,7 +78,7 @@ class FocusToConv(Rule):
 
     def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         """Every module that gathers blocks for one convolution."""
-        if evidence.inputs is None:
+        if evidence.example is None:
             for name in evidence.own_calls([frozenset(["pixel_unshuffle"])]):
                 yield Refusal(self.name, name, "without example inputs it is not known what reads the blocks")
             return

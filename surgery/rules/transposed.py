@@ -19,6 +19,7 @@ from surgery.rule_parts.plain_convolution import (
     padding_layers,
     plain,
     tied_to,
+    with_settings_of,
 )
 
 # Kernels that accelerators run themselves, with stride 2.
@@ -26,7 +27,7 @@ _FINE = {(2, 2), (3, 3), (4, 4)}
 
 
 class DepthToSpace(nn.Module):
-    """Each pixel's channels become a block of pixels: (N, C * a * b, H, W) to (N, C, a * H, b * W).
+    """Each pixel's channels become a block of pixels: (..., C * a * b, H, W) to (..., C, a * H, b * W).
 
     Written as reshape and transpose, which more devices know than the operator of that name.
     """
@@ -37,8 +38,8 @@ class DepthToSpace(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Channel c * a * b + i * b + j becomes row i and column j of each block of channel c."""
-        split = torch.unflatten(input, 1, (-1, *self.block))
-        return split.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+        split = torch.unflatten(input, -3, (-1, *self.block))
+        return split.movedim((-2, -1), (-4, -2)).flatten(-2).flatten(-3, -2)
 
     def extra_repr(self) -> str:
         """Rows and columns of a block."""
@@ -96,7 +97,7 @@ class TransposedToFriendly(Rule):
         layers = _around(conv, Sides.of(height.padding, width.padding))
         layers += [DepthToSpace(block)] if block != (1, 1) else []
         layers += [Crop2d(surplus.padding())] if surplus else []
-        return in_sequence(layers)
+        return with_settings_of(module, in_sequence(layers))
 
 
 class _Axis:
