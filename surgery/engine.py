@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from time import perf_counter
 from typing import Any, Literal
 
@@ -96,12 +97,10 @@ def _batches(calibration: Iterable[Any] | None) -> Iterable[Any] | None:
 
 def _run_on_calibration(model: nn.Module, batches: Iterable[Any] | None) -> None:
     """Say at once where the model does not take the batches."""
-    batch = None if batches is None else next(iter(batches), None)
-    if batch is None:
-        return
     try:
         with preserved(model), restored_modes(model), torch.no_grad():
-            call_with(model.eval(), batch)
+            for batch in islice(() if batches is None else batches, 1):
+                call_with(model.eval(), batch)
     except Exception as error:  # the model's own forward may raise anything
         cure = "a batch holds the model's inputs and nothing else"
         raise SurgeryError(f"the model fails on a calibration batch: {one_line(error)}; {cure}") from error

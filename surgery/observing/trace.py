@@ -312,30 +312,30 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
     """
     attributes = dict(vars(module))
     buffers = {name: None if b is None else (b, b.detach().clone()) for name, b in module._buffers.items()}
-    yield
-    stored = {n for n, v in vars(module).items() if n not in attributes or attributes[n] is not v} - {"training"}
-    constants = {name for name in stored if name.startswith("_tensor_constant") and name not in attributes}
-    moved = {name for name, held in buffers.items() if held and _differs(module._buffers.get(name), held)}
-    for name in stored - constants:
-        if name in attributes:
-            vars(module)[name] = attributes[name]
-        else:
-            del vars(module)[name]
-    for name in moved:
-        tensor, value = buffers[name]  # type: ignore[misc]
-        with torch.no_grad():
-            module._buffers[name] = tensor.copy_(value)
-    learned = []
-    for name in constants:
-        value = vars(module).pop(name)
-        if value.requires_grad:
-            learned.append(name)
-        else:
-            module.register_buffer(name, value, persistent=False)
-    if learned:
-        raise ValueError("its forward computes something of parameters that it reads past the module's attributes")
-    if changed := sorted((stored - constants) | moved):
+    stored: set[str] = set()
+    constants: dict[str, torch.Tensor] = {}
+    try:
+        yield
+    finally:
+        stored = {n for n, v in vars(module).items() if n not in attributes or attributes[n] is not v} - {"training"}
+        for name in sorted(stored):
+            if name.startswith("_tensor_constant") and name not in attributes:
+                constants[name] = vars(module).pop(name)
+            elif name in attributes:
+                vars(module)[name] = attributes[name]
+            else:
+                del vars(module)[name]
+        moved = {name for name, held in buffers.items() if held and _differs(module._buffers.get(name), held)}
+        for name in moved:
+            tensor, value = buffers[name]  # type: ignore[misc]
+            with torch.no_grad():
+                module._buffers[name] = tensor.copy_(value)
+    if changed := sorted((stored - constants.keys()) | moved):
         raise ValueError(f"its forward stores values on the module ({', '.join(changed)})")
+    if any(value.requires_grad for value in constants.values()):
+        raise ValueError("its forward computes something of parameters that it reads past the module's attributes")
+    for name, value in constants.items():
+        module.register_buffer(name, value, persistent=False)
 
 
 def _scope() -> tuple[bool, ...]:

@@ -93,6 +93,13 @@ def _made(value: Any, device: torch.device) -> Any:
 
 
 def call_with(model: nn.Module, batch: Any) -> Any:
-    """What the model returns for one batch of calibration data: a tensor, a tuple of inputs, or a dict of them."""
+    """What the model returns for one batch of calibration data: a tensor, a tuple of inputs, or a dict of them.
+
+    Raises SurgeryError for anything else.
+    """
     example = Example.of(batch, "a calibration batch")
-    return None if example is None else example.call(model)
+    if example is None:
+        raise SurgeryError(
+            "a calibration batch is None; give a tensor, a tuple of positional or a dict of keyword inputs"
+        )
+    return example.call(model)

@@ -103,6 +103,11 @@ class Pattern:
         one_input = all(node.op == "call_module" and len(node.all_input_nodes) == 1 for node in self._calls)
         return one_input and len(self._variables) == 1 and all(len(node.users) == 1 for node in self._calls)
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether somebody's ``check`` has the last word on a match."""
+        return self._check is not None
+
     def __len__(self) -> int:
         """Number of calls."""
         return len(self._calls)

@@ -5,13 +5,14 @@ from typing import Any
 
 from torch import fx, nn
 
-from surgery.observing.evidence import Evidence
+from surgery.observing.evidence import Evidence, is_within
 from surgery.observing.names import behaves_as, of_module
 from surgery.observing.trace import Traced, Untraceable
-from surgery.operating.rewrite import put_in_place
+from surgery.operating.rewrite import new_modules, put_in_place
 from surgery.patterns.pattern import CallPattern, Match, Pattern
 from surgery.patterns.snippet import AnyModule
 from surgery.record import Edit, Refusal
+from surgery.replacement.chains import called, calls_of, chains, crossing, is_plain_sequential
 from surgery.replacement.entries import Entry
 from surgery.replacement.fresh import call_of, fresh, is_replacement, settings_of
 from surgery.rule import Decline, Rewrites, Rule, replace_module, submodule
@@ -21,7 +22,8 @@ class PatternEntry(Entry):
     """Where the pattern is a chain of modules, its first gives way to the replacement and the others to identities.
 
     Elsewhere the forward that holds it is rewritten, and modules that nothing calls any more become identities. A
-    pattern lies within one forward; in a traced model (a torch.fx.GraphModule) that is all of it.
+    pattern lies within one forward; in a traced model (a torch.fx.GraphModule) that is all of it. Plain Sequentials
+    inside a forward count as written out in it, for chains of modules.
     ``kind`` is the type whose instances are sites as a whole.
     """
 
@@ -30,7 +32,7 @@ class PatternEntry(Entry):
         self.pattern = pattern
         self._value = value
         self._kind = kind
-        self.modules_only = False  # True: only instances of ``kind``, without tracing
+        self.modules_only = False  # True: instances of ``kind`` and chains in Sequentials, without tracing
 
     def contains(self, other: Rule) -> bool:
         """Whether another rule edits something within this pattern."""
@@ -62,10 +64,11 @@ class PatternEntry(Entry):
         return call_of(self._value, graph, match.root, match.variables, {})
 
     def rewrite(self, graph: fx.Graph) -> Rewrites:
-        """In place, larger matches as they come."""
+        """In place. A match may read what takes the last one's place, but holds nothing that this entry made."""
         count, declined = 0, []
-        for match in list(self.pattern.matches(graph)):
-            if any(node._erased for node in match.calls):
+        there = set(graph.nodes)
+        for match in self.pattern.matches(graph):
+            if not there.issuperset(match.calls):
                 continue
             with graph.inserting_before(match.root):
                 new = self.emit(graph, match)
@@ -96,72 +99,99 @@ class PatternEntry(Entry):
             _put(owner, path, module)
 
     def sites(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
-        """Forwards that hold the pattern, then instances of its class."""
+        """Instances of its class, then forwards that hold the pattern outside of them."""
+        gone: set[str] = set()
+        for proposal in super().sites(model, evidence):
+            gone.add(proposal.site)
+            yield proposal
         for name in self._owners(evidence):
-            traced = evidence.traced(name)
-            if isinstance(traced, Untraceable):
-                yield Refusal(self.name, name, f"may hold {self.label()}; cannot trace it: {traced.reason}")
-            else:
-                yield from self._propose_rewrite(name, traced, evidence)
-        yield from super().sites(model, evidence)
+            if not any(is_within(name, other) for other in gone):
+                yield from self._sites_in(name, evidence, gone)
 
-    def _propose_rewrite(self, name: str, traced: Traced, evidence: Evidence) -> Iterator[Edit | Refusal]:
-        graphs = traced.train, traced.evaluate
-        chains = [self._chains(graph) for graph in graphs]
-        if is_replacement(self._value) and chains[0] and chains[0] == chains[1]:
-            count = len(chains[0])
-            params: dict[str, Any] = {"rewrites": {"train": count, "eval": count}, "chains": chains[0]}
-            yield self.edit(name, f"{count} x {self.label()}", params)
+    def _sites_in(self, name: str, evidence: Evidence, gone: set[str]) -> Iterator[Edit | Refusal]:
+        """What to do in one forward; the names of modules that give way are added to ``gone``."""
+        module = evidence.model.get_submodule(name)
+        if self._replaces_chains and is_plain_sequential(module) and (self.modules_only or not self.pattern.is_checked):
+            found = chains(self.pattern, calls_of(module))
+            if self.modules_only or not found.others:
+                yield from self._chain_edit(name, [*found.names, *crossing(self.pattern, calls_of(module))], gone)
+                reasons = [str(getattr(m.declined, "reason", m.declined)) for m in found.others if m.declined]
+                yield from (Refusal(self.name, name, reason) for reason in dict.fromkeys(reasons))
+                return
+        if self.modules_only:
             return
-        held = {target for graph in graphs for m in self.pattern.matches(graph) for target in _called(m.calls)}
+        traced = evidence.traced(name)
+        if isinstance(traced, Untraceable):
+            yield Refusal(self.name, name, f"may hold {self.label()}; cannot trace it: {traced.reason}")
+            return
+        across = self._across(traced.copy(module))
+        one, other = chains(self.pattern, traced.train), chains(self.pattern, traced.evaluate)
+        if self._replaces_chains and one == other and one.names and not one.others:
+            yield from self._chain_edit(name, [*one.names, *across], gone)
+        else:
+            yield from self._propose_rewrite(name, traced, evidence, gone)
+            yield from self._chain_edit(name, across, gone)
+
+    @property
+    def _replaces_chains(self) -> bool:
+        return self.pattern.is_chain_of_modules and is_replacement(self._value)
+
+    def _across(self, traced: Traced) -> Sequence[Sequence[str]]:
+        if not self._replaces_chains:
+            return ()
+        one, other = crossing(self.pattern, traced.train), crossing(self.pattern, traced.evaluate)
+        return one if one == other else ()
+
+    def _chain_edit(self, name: str, found: Sequence[Sequence[str]], gone: set[str]) -> Iterator[Edit]:
+        kept = []
+        for names in found:
+            full = {f"{name}.{module}".lstrip(".") for module in names}
+            if gone.isdisjoint(full):
+                gone |= full
+                kept.append(list(names))
+        if kept:
+            params = {"rewrites": {"train": len(kept), "eval": len(kept)}, "chains": kept}
+            yield self.edit(name, f"{len(kept)} x {self.label()}", params)
+
+    def _propose_rewrite(
+        self, name: str, traced: Traced, evidence: Evidence, gone: set[str]
+    ) -> Iterator[Edit | Refusal]:
+        graphs = traced.train, traced.evaluate
+        held = {target for graph in graphs for m in self.pattern.matches(graph) for target in called(m.calls)}
         train, evaluate = (self.rewrite(graph) for graph in graphs)
         for reason in dict.fromkeys([*evaluate.declined, *train.declined]):
             yield Refusal(self.name, name, reason)
         if train.count or evaluate.count:
             evidence.keep_rewritten(self.name, name, traced)
             counts = {"train": train.count, "eval": evaluate.count}
-            still = {target for graph in graphs for target in _called(graph.nodes)}
-            params = {"rewrites": counts, "trace": traced.method, "spent": sorted(held - still)}
+            made = {target for graph in graphs for target in new_modules(graph)}
+            still = {target for graph in graphs for target in called(graph.nodes)} - made
+            spent = _spent(evidence.model.get_submodule(name), held, still)
+            gone |= {f"{name}.{module}".lstrip(".") for module in spent}
+            params = {"rewrites": counts, "trace": traced.method, "spent": spent}
             yield self.edit(name, f"{max(counts.values())} x {self.label()} in forward", params)
 
-    def _chains(self, graph: fx.Graph) -> list[list[str]] | None:
-        """The matches as names of modules, or None where one of them is more than modules of its own."""
-        if not self.pattern.is_chain_of_modules:
-            return None
-        called = list(_called(graph.nodes))
-        chains: list[list[str]] = []
-        taken: set[str] = set()
-        for match in self.pattern.matches(graph):
-            targets = list(_called(match.calls))
-            if taken & set(targets):
-                continue
-            alone = all(called.count(target) == 1 for target in targets)
-            if len(targets) < len(match.calls) or not alone or any(len(n.users) > 1 for n in match.calls[:-1]):
-                return None
-            if match.declined is not None:
-                return None
-            chains.append(targets)
-            taken |= set(targets)
-        return chains
-
     def _owners(self, evidence: Evidence) -> list[str]:
-        """Modules whose own forward may hold the pattern."""
-        if self.modules_only:
-            return []
-        if not self.pattern.leaves:
-            return list(evidence.own_calls(self.pattern.alternatives))
+        """Modules whose own forward may hold the pattern, and that are not themselves what it stands for."""
+        leaves = [leaf for leaf in self.pattern.leaves if isinstance(leaf, nn.Module)]
+        written = {name for leaf in leaves if (name := of_module(leaf))}
+        wanted = [frozenset([name]) for name in written] if self.pattern.leaves else self.pattern.alternatives
+        calls = evidence.own_calls(wanted)
         return [
             name
             for name, module in evidence.modules()
-            if _has_forward(module)
+            if (name in calls or self.pattern.leaves)
+            and not self.matches(module)
+            and not any(_stands_for(leaf, module) for leaf in leaves)
+            and _has_forward(module)
             and (evidence.example is None or evidence.run(name) is not None)
-            and self._has_leaves(list(_within_reach(module)))
+            and self._has_leaves(list(_within_reach(module)), calls.get(name, set()))
         ]
 
-    def _has_leaves(self, modules: list[nn.Module]) -> bool:
+    def _has_leaves(self, modules: list[nn.Module], calls: set[str]) -> bool:
         return all(
             any(_stands_for(leaf, module) for module in modules)
-            or (isinstance(leaf, nn.Module) and of_module(leaf) is not None)
+            or (isinstance(leaf, nn.Module) and of_module(leaf) in calls)
             for leaf in self.pattern.leaves
         )
 
@@ -182,8 +212,10 @@ def _stands_for(leaf: nn.Module | AnyModule, module: nn.Module) -> bool:
     return leaf.accepts(module) if isinstance(leaf, AnyModule) else behaves_as(module, type(leaf))
 
 
-def _called(nodes: Any) -> Iterator[str]:
-    return (str(node.target) for node in nodes if node.op == "call_module")
+def _spent(owner: nn.Module, held: set[str], still: set[str]) -> list[str]:
+    """Names of modules that matches held and that nothing calls any more, under this name or another."""
+    needed = {owner.get_submodule(name) for name in still}
+    return sorted(name for name in held if owner.get_submodule(name) not in needed)
 
 
 def _put(owner: nn.Module, path: str, new: nn.Module) -> None:

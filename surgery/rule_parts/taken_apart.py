@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-_TAKES_APART = {"BINARY_SUBSCR", "BINARY_SLICE", "BINARY_OP_SUBSCR", "GET_ITER", "UNPACK_SEQUENCE"}
+_TAKES_APART = {"BINARY_SUBSCR", "BINARY_SLICE", "GET_ITER", "UNPACK_SEQUENCE", "UNPACK_EX"}
 
 
 def may_be_taken_apart(model: nn.Module, name: str) -> bool:

@@ -100,11 +100,10 @@ class RemoveIdentity(Rule):
         """Identities directly inside a Sequential that ran them; somebody else may index or iterate over it."""
         for name, parent in model.named_modules():
             plain = isinstance(parent, nn.Sequential) and type(parent).forward is nn.Sequential.forward
-            if plain and not may_be_taken_apart(model, name):
-                for key, child in parent._modules.items():
+            keys = [key for key, child in parent._modules.items() if type(child) is nn.Identity] if plain else []
+            if keys and not may_be_taken_apart(model, name):
+                for key in keys:
                     site = f"{name}.{key}".lstrip(".")
-                    if type(child) is not nn.Identity:
-                        continue
                     if evidence.example is None:
                         reason = "without example inputs it is not known whether layers are indexed"
                         yield Refusal(self.name, site, reason)
