@@ -179,7 +179,7 @@ def test_a_site_that_breaks_its_promise_is_left_and_named() -> None:
             self.chosen = nn.Sequential(nn.Identity(), nn.SiLU())
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.plain(self.layers(x)) + self.layers[1](x) + self.chosen[1](x)
+            return self.plain(self.layers(x)) + dict(self.named_children())["layers"][1](x) + self.chosen[1](x)
 
     lite, report = surgery.lite(Outer(), ["remove_identity"], example_inputs=(X,))
     assert [edit.site for edit in report.edits] == ["plain.0"]

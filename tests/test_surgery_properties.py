@@ -80,6 +80,47 @@ def test_random_graphs(steps: list[tuple[str, int, int]]) -> None:
         assert torch.allclose(lite(X), model(X), rtol=1e-4, atol=1e-4)
 
 
+CARRIED = st.sets(st.sampled_from(["frozen", "tied", "hook", "train", "double", "channels_last", "buffer"]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(STEP, min_size=2, max_size=6), CARRIED)
+def test_what_random_graphs_carry(steps: list[tuple[str, int, int]], carried: set[str]) -> None:
+    model = network([("conv", 0, 0), ("conv", 1, 0), ("silu", 2, 0), *steps])
+    first, second, act = model.get_submodule("conv0"), model.get_submodule("conv1"), model.get_submodule("silu2")
+    calls: list[int] = []
+    model.train("train" in carried)
+    if "frozen" in carried:
+        first.requires_grad_(False)
+    if "tied" in carried:
+        second.weight = first.weight
+    if "hook" in carried:
+        act.register_forward_hook(lambda *_: calls.append(1))
+    if "buffer" in carried:
+        model.register_buffer("mean", torch.zeros(1))
+    if "double" in carried:
+        model.double()
+    if "channels_last" in carried:
+        model.to(memory_format=torch.channels_last)
+    x = X.to(first.weight.dtype)
+    lite, report = surgery.lite(model, example_inputs=x)
+    assert not report.refusals
+    assert {m.training for m in lite.modules()} == {"train" in carried}
+    assert {p.dtype for p in lite.parameters()} == {p.dtype for p in model.parameters()}
+    kept = dict(lite.named_parameters(remove_duplicate=False))
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in kept:
+            assert kept[name].requires_grad == parameter.requires_grad
+            assert kept[name].stride() == parameter.stride()
+    assert (kept["conv0.weight"] is kept["conv1.weight"]) == ("tied" in carried)
+    assert ("mean" in dict(lite.named_buffers())) == ("buffer" in carried)
+    calls.clear()
+    model(x)
+    expected, calls[:] = len(calls), []
+    lite(x)
+    assert len(calls) == expected
+
+
 class Model(nn.Module):
     """A bit of everything that surgery may lose."""
 
@@ -160,7 +201,7 @@ def test_torch_export_and_compile() -> None:
     program = torch.export.export(lite, (X,), dynamic_shapes=({0: batch},))
     more = torch.cat([X, X])
     assert torch.allclose(program.module()(more), lite(more), atol=1e-5)
-    compiled = torch.compile(lite, backend="eager", fullgraph=True)
+    compiled = torch.compile(lite, backend="aot_eager", fullgraph=True)
     assert torch.allclose(compiled(X), lite(X), atol=1e-6)
 
 

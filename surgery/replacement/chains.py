@@ -86,7 +86,7 @@ def _spell_out(graph: fx.Graph) -> set[str]:
             for name in module._modules:
                 value = graph.create_node("call_module", f"{node.target}.{name}", (value,))
                 waiting.append(value)
-        node.replace_all_uses_with(value)  # type: ignore[arg-type]
+        node.replace_all_uses_with(value)
         graph.erase_node(node)
         names.add(str(node.target))
     return names

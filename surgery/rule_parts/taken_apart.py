@@ -26,15 +26,20 @@ def may_be_taken_apart(model: nn.Module, name: str) -> bool:
 
 
 def _methods(kind: type[nn.Module]) -> Iterator[tuple[set[str], int]]:
-    """Of each method but the constructor: the names in it, and how often it takes something apart."""
+    """Of each method but the constructor: the attributes that it reads, and how often it takes something apart."""
     written = [base for base in kind.__mro__ if base is not object and not base.__module__.startswith("torch.")]
     for base in written:
         for name, member in vars(base).items():
             function: Any = member.fget if isinstance(member, property) else member
             if isinstance(function, FunctionType) and name != "__init__":
-                codes = list(_nested(function.__code__))
-                taken = sum(i.opname in _TAKES_APART for code in codes for i in dis.get_instructions(code))
-                yield {name for code in codes for name in code.co_names}, taken
+                steps = [i for code in _nested(function.__code__) for i in dis.get_instructions(code)]
+                taken = sum(step.opname in _TAKES_APART for step in steps)
+                yield {str(step.argval) for step in steps if _reads_attribute(step)}, taken
+
+
+def _reads_attribute(step: dis.Instruction) -> bool:
+    """Not where it is called on the spot, ``self.layers(x)``: Python loads that in another way."""
+    return step.opname == "LOAD_ATTR" and "NULL|self" not in step.argrepr
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:
