@@ -242,6 +242,8 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     for parent in modules(model):
         for key in [key for key, child in parent._modules.items() if child is old]:
             parent._modules[key] = new
+        if type(parent).__module__.startswith("torch.nn.modules."):
+            continue
         for key, value in vars(parent).items():
             if value.__class__ in _PLAIN and key not in _HOLDS and _holds(value, old):
                 vars(parent)[key] = _with(value, old, new)

@@ -259,12 +259,12 @@ def _copied(graph: fx.Graph, module: nn.Module) -> fx.Graph:
     return copied
 
 
-def compiled(graph: fx.Graph) -> Any:
-    """The graph as a function of the module and the arguments of its forward."""
+def compiled(graph: fx.Graph) -> tuple[Any, str]:
+    """The graph as a function of the module and the arguments of its forward, and its source."""
     code = graph.python_code("self")
     names = dict(code.globals)
     exec(compile(code.src, "<surgery>", "exec"), names)
-    return names["forward"]
+    return names["forward"], code.src
 
 
 def _optional_arguments(module: nn.Module) -> list[str]:

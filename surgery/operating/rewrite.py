@@ -120,7 +120,7 @@ def rewritten_code(module: nn.Module) -> str | None:
 
 def _function(graph: fx.Graph) -> tuple[Any, str]:
     graph.lint()
-    return compiled(graph), graph.python_code("self").src
+    return compiled(graph)
 
 
 def _by_mode(self: Any, *args: Any, **kwargs: Any) -> Any:
