@@ -27,6 +27,9 @@ _ONE_CALL = {
 } | {"torch.nn.modules.upsampling"}
 
 
+_UNKNOWN = object()
+
+
 class Evidence:
     """Observations of a model that is being operated on, made when first asked for.
 
@@ -40,7 +43,7 @@ class Evidence:
         self.example = example
         self.calibration = calibration
         self.running_seconds = 0.0  # spent in forward passes of the example
-        self.first_output: Any = None  # of the model before any change
+        self.first_output: Any = _UNKNOWN  # of the model before any change
         self.decided = False  # a traced graph holds a shape of the example for constant
         self._whole: Observation | None = None  # of the model as it is
         self._runs: dict[str, ModuleRun] | None = None
@@ -63,8 +66,9 @@ class Evidence:
         """One forward of the model as it is, or None without example inputs. Tells which calls read which tensors."""
         if self._whole is None and self.example is not None:
             example = self.example
+            self._runs, self._calls = None, {}  # what two observations of a large model hold may not fit into memory
             self._whole = self._timed(lambda: _observe_whole(self.model, example))
-            if self._runs is None:
+            if self.first_output is _UNKNOWN:
                 self.first_output = self._whole.output
             self._runs, self._unobserved, self._stale = dict(self._whole.runs), set(), set()
             self._calls, self._own = _by_module(self._whole.calls), None
