@@ -7,11 +7,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import surgery
 from surgery.patterns.formula import Formula
+from surgery.rules.activation import Calls
 from surgery.rules.bounded_activation import SIGMOID_SLOPE, ClampedLine
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -300,3 +303,104 @@ def test_mmcv_s_own_activations() -> None:
     for layer in layers:
         lite, _ = surgery.lite(nn.Sequential(nn.Conv2d(4, 4, 1), layer, nn.Conv2d(4, 4, 1)).eval(), example_inputs=X)
         assert not operators(lite) & UNFRIENDLY, layer
+
+
+class Factor(nn.Module):
+    """x * relu6(x + 3) / 6 in ways that are not recognised as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act, self.layer = nn.ReLU6(), nn.Conv2d(4, 4, 1)
+
+
+class ByAddcmul(Factor):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(torch.addcmul(torch.zeros_like(x), x, F.relu6(x + 3), value=1 / 6))
+
+
+class OfAnother(Factor):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x * (F.relu6(x.flip(2) + 3) / 6).flatten(2).view_as(x))
+
+
+class ByModule(Factor):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x * self.act(x.flip(2) + 3).div(6))
+
+
+class ByClamp(Factor):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(torch.mul(x, (x.flip(2) + 3).clamp(0, 6) * 0.16))
+
+
+class Returned(nn.Module):
+    """The factor comes from another forward."""
+
+    def __init__(self, scaled: bool) -> None:
+        super().__init__()
+        self.gate = Calls(lambda x: F.relu6(x) / 6) if scaled else Calls(F.relu6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x.flip(2) + 3)
+
+
+@pytest.mark.parametrize("inputs", [X, None], ids=["seen", "unseen"])
+@pytest.mark.parametrize("kind", [ByAddcmul, OfAnother, ByModule, ByClamp])
+def test_relu6_keeps_its_bounds_in_a_product(kind: type[Factor], inputs: Tensor | None) -> None:
+    model = nn.Sequential(kind(), nn.SiLU()).eval()
+    lite, report = surgery.lite(model, example_inputs=inputs)
+    assert torch.allclose(lite(9 * X), model[0](9 * X).relu(), atol=1e-5)
+    assert not operators(lite) & UNFRIENDLY
+    assert not report.refusals
+    assert replays(model, lite, report)
+    assert not surgery.lite(lite, example_inputs=inputs)[1].is_lite
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_relu6_that_is_a_factor_elsewhere_keeps_its_bounds(scaled: bool) -> None:
+    model = nn.Sequential(Returned(scaled), nn.Conv2d(4, 4, 1)).eval()
+    lite, report = surgery.lite(model, example_inputs=X)
+    assert torch.allclose(lite(9 * X), model(9 * X), atol=1e-5)
+    reasons = [refusal.reason for refusal in report.refusals]
+    assert reasons == ([] if scaled else ["its value is a factor of a product elsewhere"])
+
+
+def test_relu6_scaled_by_constants_and_parameters_alone_becomes_relu() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gamma, self.act, self.layer = nn.Parameter(torch.rand(4, 1, 1)), nn.ReLU6(), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(2 * F.relu6(x) * self.gamma + self.act(x) / 2)
+
+    for inputs in (X, None):
+        lite, report = surgery.lite(nn.Sequential(Scaled()), ["relu6_to_relu"], example_inputs=inputs)
+        assert len(report.edits) == 2
+        assert isinstance(lite[0].act, nn.ReLU)
+        assert operators(lite) >= {"relu"}
+        assert not operators(lite) & {"clamp", "hardtanh"}
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    bounds=st.tuples(st.floats(-4, 1), st.floats(1.5, 5)),
+    shape=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    written=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_exact_bounded_activations(
+    bounds: tuple[float, float], shape: list[int], written: bool, dtype: torch.dtype
+) -> None:
+    x = (6 * torch.randn(shape, dtype=dtype)).requires_grad_()
+    for rule, function, layer in (
+        ("hardtanh_to_clamp", lambda x: F.hardtanh(x, *bounds), nn.Hardtanh(*bounds)),
+        ("hardsigmoid_to_clamp", F.hardsigmoid, nn.Hardsigmoid()),
+    ):
+        model = nn.Sequential(Calls(function) if written else layer)
+        lite, report = surgery.lite(model, [rule], example_inputs=(x.detach(),))
+        difference = (lite(x) - model(x)).abs().max()
+        assert difference <= {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
+        slopes = [torch.autograd.grad(net(x).sum(), x)[0] for net in (model, lite)]
+        assert torch.allclose(*slopes)
+        assert replays(model, lite, report, x.detach())

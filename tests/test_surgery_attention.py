@@ -295,3 +295,56 @@ def test_an_axis_that_may_be_the_last_needs_a_run() -> None:
     assert [(r.site, r.reason) for r in report.refusals] == [
         ("0", "it never ran on example inputs: axis 1 may be the last")
     ]
+
+
+class OverPixels(nn.Module):
+    """Attention over channels: the embedding is as long as the image has pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = x.flatten(2)
+        return F.scaled_dot_product_attention(q, q * 0.01, q)
+
+
+def test_an_embedding_as_long_as_the_image_follows_its_size() -> None:
+    model = nn.Sequential(OverPixels())
+    x, y = torch.randn(2, 4, 8, 8), torch.randn(1, 4, 16, 16)
+    lite, _ = surgery.lite(model, RULES, example_inputs=(x,))
+    assert difference(model(x), lite(x)) <= TOLERANCE[torch.float32]
+    assert difference(model(y), lite(y)) <= TOLERANCE[torch.float32]
+    exported = torch.export.export(lite, (y,)).module()
+    assert difference(model(y), exported(y)) <= TOLERANCE[torch.float32]
+
+
+class Grouped(nn.Module):
+    """As many heads as the image has rows, grouped by two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = x.transpose(1, 2)
+        return F.scaled_dot_product_attention(q, q[:, :2], q[:, :2], enable_gqa=True)
+
+
+def test_head_counts_follow_the_input() -> None:
+    model = nn.Sequential(Grouped())
+    lite, _ = surgery.lite(model, RULES, example_inputs=(torch.randn(1, 3, 4, 5),))
+    y = torch.randn(1, 3, 8, 5)
+    assert difference(model(y), lite(y)) <= TOLERANCE[torch.float32]
+
+
+class Masked(nn.Module):
+    def forward(self, x: Tensor, m: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(x, x, x, attn_mask=m)
+
+
+@pytest.mark.parametrize("boolean", [True, False])
+def test_a_mask_of_another_kind_than_the_example_s_is_an_error(boolean: bool) -> None:
+    x = torch.randn(2, 3, 4)
+    masks = {True: torch.rand(3, 3) > 0.5, False: torch.randn(3, 3)}
+    lite, _ = surgery.lite(Masked(), RULES, example_inputs=(x, masks[boolean]))
+    with pytest.raises(ValueError, match="run surgery with an example of this kind"):
+        lite(x, masks[not boolean])
+    expected = Masked()(x, masks[boolean])
+    assert torch.allclose(lite(x, masks[boolean]), expected, atol=1e-6)
+    _, report = surgery.lite(lite, example_inputs=(x, masks[boolean]))
+    assert not report.is_lite
+    exported = torch.export.export(lite, (x, masks[boolean])).module()
+    assert torch.allclose(exported(x, masks[boolean]), expected, atol=1e-6)

@@ -204,3 +204,27 @@ def test_convnext_of_torchvision() -> None:
     from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
     check(ConvNeXt([CNBlockConfig(8, 12, 1), CNBlockConfig(12, None, 2)], num_classes=5, layer_scale=0.5), 3)
+
+
+class Bounded(Block):
+    """Bounds and an exponent for each channel, and a weight."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity(), 6, "method")
+        self.low, self.high, self.power = (nn.Parameter(torch.rand(6) + shift) for shift in (-2, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.permute(0, 2, 3, 1).clamp(min=self.low, max=self.high)
+        y = torch.clamp(y, self.low, max=self.high) * self.power
+        return y.abs().pow(self.power).permute(0, 3, 1, 2)
+
+
+def test_bounds_for_each_channel_move_along() -> None:
+    x = torch.randn(2, 6, 5, 6)  # as wide as there are channels
+    model = nn.Sequential(Bounded()).eval()
+    lite, report = surgery.lite(model, RULE, example_inputs=(x,))
+    assert report.by_rule() == {"channels_last_to_first": 1}
+    for value in (x, torch.randn(1, 6, 6, 7)):
+        assert difference(model(value), lite(value)) <= 1e-5
+    lite(x).sum().backward()
+    assert lite[0].low.grad.shape == (6,)

@@ -203,3 +203,50 @@ def test_inplace_arithmetic_after_a_replaced_activation_does_not_stop_training()
     again = surgery.replay(nn.Sequential(Overwrites()), report.plan)
     again.load_state_dict(lite.state_dict())
     assert torch.equal(again(X), lite(X))
+
+
+def layers() -> nn.Sequential:
+    return nn.Sequential(nn.SiLU(), nn.Identity(), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1))
+
+
+class Sliced(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.l = layers()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.l(x) if len(x) < 3 else self.l[:3](x)
+
+
+class Stages(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList([layers(), layers()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(x)
+        return x if len(x) < 3 else self.first(x)
+
+
+class Picked(Stages):
+    def first(self, x: Tensor) -> Tensor:
+        return self.stages[0][2](x)
+
+
+class Whole(Stages):
+    def first(self, x: Tensor) -> Tensor:
+        return self.stages[0](x)
+
+
+@pytest.mark.parametrize(("kind", "removed"), [(Sliced, 0), (Picked, 0), (Whole, 2)])
+def test_identities_stay_where_somebody_counts_layers(kind: type[nn.Module], removed: int) -> None:
+    model = nn.Sequential(kind()).eval()
+    lite, report = surgery.lite(model, example_inputs=(X,))
+    assert report.by_rule().get("remove_identity", 0) == removed
+    assert not report.refusals
+    exact = deepcopy(model)
+    for stage in [exact[0].l] if kind is Sliced else exact[0].stages:
+        stage[0] = nn.ReLU()
+    many = torch.randn(5, 4, 8, 8)
+    assert torch.equal(lite(many), exact(many))

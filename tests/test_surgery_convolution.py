@@ -351,3 +351,67 @@ def test_shared_layers_stay_shared_and_settings_stay() -> None:
     assert all(part.weight.is_contiguous(memory_format=torch.channels_last) for part in parts)
     assert not any(part.weight.requires_grad for part in parts)
     assert lite[0].parts[0][1].bias.requires_grad
+
+
+SETTINGS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 8, 7, 2, 3, groups=2),
+        nn.Conv2d(4, 4, 9, padding="same", padding_mode="reflect"),
+        nn.ConvTranspose2d(4, 6, 8, 4, 2),
+    ],
+)
+def test_what_stands_for_a_convolution_tells_its_settings(layer: nn.Module) -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = layer
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x)
+
+        def reach(self) -> list[object]:
+            return [getattr(self.conv, name) for name in SETTINGS]
+
+    x = torch.randn(1, 4, 12, 12)
+    model = nn.Sequential(Reads())
+    lite, report = surgery.lite(model, example_inputs=(x,))
+    assert report.is_lite
+    assert not isinstance(lite[0].conv, nn.Conv2d | nn.ConvTranspose2d)
+    again = surgery.replay(model, report.plan)
+    assert lite[0].reach() == again[0].reach() == model[0].reach()
+
+
+@pytest.mark.parametrize("settings", [{"kernel_size": 8, "stride": 4, "padding": 2}, {"kernel_size": 3, "padding": 1}])
+def test_transposed_convolutions_take_one_image_without_a_batch(settings: dict[str, Any]) -> None:
+    model = nn.Sequential(nn.ConvTranspose2d(4, 6, **settings)).double()
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    lite, _ = surgery.lite(model, ["transposed_to_friendly"], example_inputs=(x,))
+    assert difference(model(x), lite(x)) <= 1e-12
+    assert lite(x[0]).shape == model(x[0]).shape
+    assert difference(model(x[0]), lite(x[0])) <= 1e-12
+
+
+class TimesTwo(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+def test_stored_weights_are_trained_frozen_or_buffers_as_they_were() -> None:
+    conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))
+    conv.parametrizations.weight.requires_grad_(False)
+    old = nn.utils.spectral_norm(nn.Conv2d(4, 4, 1))
+    old.weight_orig.requires_grad_(False)
+    norm = nn.BatchNorm2d(4)
+    nn.utils.parametrize.register_parametrization(norm, "running_mean", TimesTwo())
+    model = nn.Sequential(conv, old, norm).eval()
+    x = torch.randn(2, 4, 3, 3)
+    lite, report = surgery.lite(model, ["fold_computed_weights"], example_inputs=(x,))
+    assert len(report.edits) == 3
+    assert [layer.weight.requires_grad for layer in lite] == [False, False, True]
+    assert all(layer.bias.requires_grad for layer in lite)
+    assert "running_mean" in dict(lite[2].named_buffers())
+    assert torch.allclose(lite(x), model(x), atol=1e-6)

@@ -1,6 +1,9 @@
 """Surgery by a replacement dictionary: five kinds of entry, their order, what is reported and what is refused."""
 
+import io
 import operator
+import pickle
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -11,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 import surgery
-from surgery import Pattern, dictionary_rules, get_replacement_dict_default, replace_unsupported_layers
+from surgery import Pattern, any_module, dictionary_rules, get_replacement_dict_default, replace_unsupported_layers
 from surgery.operating.verify import difference
 from surgery.rule import Stage
 
@@ -106,8 +109,6 @@ def test_composite_across_modules_of_a_traced_model() -> None:
     key = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.SiLU())
     model = nn.Sequential(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)), nn.SiLU())
     entries = {key: nn.AvgPool2d(3, 1, 1)}
-    with pytest.warns(UserWarning, match="matches nothing"):
-        replace_unsupported_layers(model, entries, X)
     lite = replace_unsupported_layers(fx.symbolic_trace(model), entries, X)
     assert torch.allclose(lite(X), F.avg_pool2d(X, 3, 1, 1))
 
@@ -152,7 +153,7 @@ def test_a_type_takes_the_settings_of_the_call() -> None:
 # Kind 4: module type or dotted name -> type, instance or factory
 
 
-@pytest.mark.parametrize("key", [nn.Conv2d, "torch.nn.modules.conv.Conv2d"])
+@pytest.mark.parametrize("key", [nn.Conv2d, "torch.nn.modules.conv.Conv2d", "torch.nn.Conv2d", any_module(nn.Conv2d)])
 def test_type_and_dotted_name_to_a_type_with_the_same_settings(key: Any) -> None:
     model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False)).double()
     model[0].requires_grad_(False)
@@ -160,6 +161,18 @@ def test_type_and_dotted_name_to_a_type_with_the_same_settings(key: Any) -> None
     assert lite[0].settings == (4, 4, (3, 3), (1, 1), False)
     assert lite[0].weight.dtype == torch.float64
     assert not lite[0].weight.requires_grad
+
+
+def test_dotted_names_lead_to_what_is_imported() -> None:
+    from torchvision.ops import SqueezeExcitation
+
+    model = nn.Sequential(SqueezeExcitation(4, 2))
+    for name in ("torchvision.ops.SqueezeExcitation", "torchvision.ops.misc.SqueezeExcitation"):
+        assert kinds(replace_unsupported_layers(model, {name: nn.Identity()}, X, trace=False)) == ["Identity"]
+    for name in ("torchvision.ops.Nothing", "not_imported.SqueezeExcitation", "torch.nn.functional.silu"):
+        with pytest.warns(UserWarning, match="matches nothing"):
+            replace_unsupported_layers(model, {name: nn.Identity()}, X, trace=False)
+    assert "not_imported" not in sys.modules
 
 
 def test_factories_are_called_with_the_module() -> None:
@@ -315,9 +328,12 @@ def test_every_default_rule_has_its_entry_and_none_matters_where_nothing_matches
         ({dict: nn.ReLU}, "'dict: dict -> ReLU' needs a module type as its key"),
         ({"gate": nn.ReLU()}, "'dict: gate -> ReLU' needs a function of the model"),
         ({7: 7}, "'dict: 7 -> 7' needs a function of the model"),
+        ({any_module(nn.SiLU): 7}, r"'dict: any_module\(SiLU\) -> 7' needs a module, a module type or a factory"),
+        ([(nn.SiLU, nn.ReLU)], "replacement_dict maps what is replaced to what replaces it; it is a list"),
+        ("silu", "it is a str"),
     ],
 )
-def test_wrong_kinds_are_type_errors_naming_the_entry(entries: dict[Any, Any], message: str) -> None:
+def test_wrong_kinds_are_type_errors_naming_the_entry(entries: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         replace_unsupported_layers(nn.Sequential(nn.SiLU()), entries, X)
 
@@ -371,6 +387,58 @@ def test_a_graph_keeps_modes_and_keys() -> None:
     assert torch.equal(lite.eval()(X), lite(X))
     assert not torch.equal(lite.train()(X), lite(X)), "dropout in train mode"
     assert "differs between train and eval" in replace_unsupported_layers(Mode(), None, X).surgery_report.not_traced
+
+
+class Parts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused, self.act = nn.Linear(2, 2), nn.SiLU()
+        self.register_buffer("passing", torch.ones(1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(F.leaky_relu(x)) * self.passing
+
+
+def loaded(model: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("again", [deepcopy, lambda m: pickle.loads(pickle.dumps(m)), loaded])
+def test_a_graph_is_whole_after_a_copy_and_a_load(again: Callable[[nn.Module], nn.Module]) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), Parts(), nn.BatchNorm2d(4)).eval()
+    model[0].train()
+    lite = replace_unsupported_layers(model, None, X)
+    for copy in (again(lite), again(again(lite)), deepcopy(again(lite))):
+        assert isinstance(copy, fx.GraphModule)
+        assert copy.surgery_report == lite.surgery_report
+        assert copy.state_dict().keys() == lite.state_dict().keys()
+        assert {name: m.training for name, m in copy.named_modules()} == {
+            name: m.training for name, m in lite.named_modules()
+        }
+        assert not {id(p) for p in copy.parameters()} & {id(p) for p in lite.parameters()}
+        assert torch.equal(copy(X), lite(X))
+        copy(X).sum().backward()
+        assert copy.get_submodule("0").weight.grad is not None
+        assert lite.get_submodule("0").weight.grad is None
+
+
+def test_a_surgery_module_can_be_pickled() -> None:
+    model = surgery.SurgeryModule(nn.Sequential(nn.Conv2d(4, 4, 1), nn.SiLU()), None, X)
+    copy = pickle.loads(pickle.dumps(model))
+    assert torch.equal(copy(X), model(X))
+    assert copy.get_replacement_dict() == get_replacement_dict_default()
+
+
+def test_the_report_as_json_says_what_was_not_found() -> None:
+    with pytest.warns(UserWarning, match="matches nothing"):
+        lite = replace_unsupported_layers(nn.Sequential(nn.Tanh()), {F.silu: F.relu}, X, trace=False)
+    found = lite.surgery_report.to_json()
+    assert found["unmatched"] == ["dict: silu -> relu"]
+    assert found["not_traced"] == "tracing was switched off"
+    assert found["edits"] == []
 
 
 def test_optional_arguments_make_no_graph() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -387,3 +389,41 @@ def test_known_classes_are_gates_without_example_inputs() -> None:
     lite, report = surgery.lite(inside(SqueezeExcitation(8, 4)), ["squeeze_excite"])
     assert report.by_rule() == {"squeeze_excite": 1}
     assert isinstance(lite[2], nn.Identity)
+
+
+def test_no_constants_go_into_a_pool_s_filter() -> None:
+    model = nn.Sequential(ChannelScale(8), nn.AvgPool2d(5, 1), ChannelScale(8), nn.ReLU())
+    nn.init.uniform_(model[0].scale, 0.1, 2.0)
+    lite, _ = surgery.lite(model, ["split_avg_pool"], example_inputs=(X,))
+    assert type(lite[1]).__name__ == "FixedConv2d"
+    with pytest.raises(surgery.SurgeryError, match="fold_channel_scale"):
+        surgery.lite(lite, ["fold_channel_scale"], example_inputs=(X,))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    groups=st.sampled_from([1, 2, 4]),
+    kind=st.sampled_from(["before", "after", "norm"]),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.integers(1, 2),
+    bias=st.booleans(),
+    size=st.tuples(st.integers(3, 7), st.integers(3, 7)),
+)
+def test_folding_constants_is_exact(
+    groups: int, kind: str, kernel: tuple[int, int], stride: int, bias: bool, size: tuple[int, int]
+) -> None:
+    conv = nn.Conv2d(4, 8, kernel, stride, 1, groups=groups, bias=bias)
+    scale = ChannelScale(4 if kind == "before" else 8)
+    nn.init.uniform_(scale.scale, -2.0, 2.0)
+    norm = nn.BatchNorm2d(8, affine=True)
+    orders = {"before": [nn.ReLU(), scale, conv], "after": [conv, scale, nn.ReLU()], "norm": [norm, scale, nn.ReLU()]}
+    model = nn.Sequential(*orders[kind]).double().eval()
+    channels = 8 if kind == "norm" else 4
+    x, y = torch.randn(2, channels, *size).double(), torch.randn(1, channels, 9, 5).double()
+    lite, report = surgery.lite(model, ["fold_channel_scale"], example_inputs=(x,))
+    assert len(report.edits) == 1
+    for value in (x, y):
+        assert (lite(value) - model(value)).abs().max() <= 1e-12 * model(value).abs().max().clamp_min(1)
+    lite.train()(x).sum().backward()
+    assert all(p.grad is not None for p in lite.parameters())
+    assert replays(model, lite.eval(), report, x)

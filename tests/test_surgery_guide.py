@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 import surgery
+from surgery.__main__ import main
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 GUIDE = GUIDES / "surgery.md"
@@ -67,6 +68,18 @@ def test_messages_are_those_of_the_library() -> None:
     source = re.sub(r'"\s*f?"', "", "".join(file.read_text(encoding="utf-8") for file in package.rglob("*.py")))
     for message in messages:
         assert all(part in source for part in message.split("...")), message
+
+
+def test_the_command_tells_about_all_or_some_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["silu_to_relu", "gelu_to_relu"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["gelu_to_relu", "silu_to_relu"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "List the rules" in capsys.readouterr().out
+    for wrong, message in (["nix"], "no rule named nix"), (["--fast"], "unrecognized arguments: --fast"):
+        with pytest.raises(SystemExit, match="2"):
+            main(wrong)
+        assert message in capsys.readouterr().err
 
 
 def test_links_lead_somewhere() -> None:

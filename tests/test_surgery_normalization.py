@@ -344,3 +344,49 @@ def check_no_norm_is_left(model: nn.Module) -> None:
     again = surgery.replay(model, report.plan)
     again.load_state_dict(result.state_dict())
     assert torch.equal(again.eval()(x), result.eval()(x))
+
+
+@pytest.mark.parametrize("hooked", [0, 1])
+def test_a_hook_between_layer_and_norm_is_in_the_way(hooked: int) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)).eval()
+    model[hooked].register_forward_hook(lambda module, args, out: out * 2)
+    with pytest.raises(surgery.SurgeryError, match="has forward hooks"):
+        surgery.lite(model, ["fold_batchnorm"], example_inputs=(torch.randn(2, 4, 3, 3),))
+
+
+class FrozenNorm(nn.Module):
+    """As detection libraries write it: constants first, one product and one sum."""
+
+    def __init__(self, count: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.rand(count) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale[:, None, None] + shift[:, None, None]
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    count=st.integers(1, 6),
+    eps=st.sampled_from([1e-5, 1e-3, 0.5]),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_frozen_batch_norms_written_out_are_exact(count: int, eps: float, shape: tuple[int, int, int], dtype) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(count, count, 1), FrozenNorm(count, eps)).to(dtype).eval()
+    batch, height, width = shape
+    x = torch.randn(batch, count, height, width, dtype=dtype)
+    result, report = surgery.lite(model, ["frozen_batchnorm"], example_inputs=(x,))
+    assert report.by_rule() == {"frozen_batchnorm": 1}
+    assert result.state_dict().keys() == model.state_dict().keys()
+    y = torch.randn(batch + 1, count, height + 2, width, dtype=dtype)
+    for value in (x, y):
+        assert difference(model(value), result(value)) <= {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
+    result.train()(x).sum().backward()
+    assert result[0].weight.grad.isfinite().all()
+    assert torch.equal(surgery.replay(model, report.plan)(x), result.eval()(x))

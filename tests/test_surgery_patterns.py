@@ -191,10 +191,19 @@ def test_one_pattern_within_another() -> None:
         (lambda x: x, "at least one call"),
         (lambda x: (x + 1, x + 2), "computes one value"),
         (lambda x, y: x + 1, "does not depend on y"),
+        (lambda x: x if x.sum() > 0 else -x, "cannot be traced: TraceError"),
+        (lambda x: 1 / 0, "cannot be traced: ZeroDivisionError"),
+        (nn.Sequential(), "at least one call"),
     ],
 )
 def test_what_is_no_pattern(code: Callable[..., Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        Pattern(code)
+
+
+@pytest.mark.parametrize("code", [42, "silu", None])
+def test_what_cannot_be_called_is_a_type_error(code: Any) -> None:
+    with pytest.raises(TypeError, match="a pattern is a function, a module or any_module"):
         Pattern(code)
 
 

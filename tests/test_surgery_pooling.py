@@ -248,3 +248,46 @@ def test_export_and_compile() -> None:
     exported = torch.export.export(lite, (x,)).module()
     for other in (exported, torch.compile(lite, backend="eager")):
         assert torch.allclose(other(x), model(x), atol=1e-6)
+
+
+def test_a_pool_that_is_used_with_several_channel_counts_and_precisions() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = nn.AvgPool2d(5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pool(x)[:, :2] + self.pool(x[:, :2])
+
+    x = torch.randn(2, 4, 8, 8)
+    lite, report = surgery.lite(nn.Sequential(Twice()), ["split_avg_pool"], example_inputs=(x,))
+    assert report.is_lite
+    assert not report.refusals
+    near(lite, nn.Sequential(Twice()), x)
+    for other in (x.double(), x[0].half(), torch.randn(1, 7, 6, 9)):
+        assert torch.allclose(lite[0].pool(other), F.avg_pool2d(other, 5, 1), atol=1e-3)
+        assert lite[0].pool(other).dtype == other.dtype
+    exported = torch.export.export(lite, (x,)).module()
+    assert torch.allclose(exported(x), lite(x))
+
+
+@FEW
+@given(st.data(), st.integers(1, 30), st.integers(1, 7), st.integers(1, 5), st.booleans(), st.booleans())
+def test_pools_over_a_sequence_are_pools_over_a_row(data, length, kernel, stride, ceil_mode, count_include_pad) -> None:
+    padding = data.draw(st.integers(0, kernel // 2))
+    assume(length + 2 * padding >= kernel)
+    pool = nn.AvgPool1d(kernel, stride, padding, ceil_mode, count_include_pad)
+    x = torch.randn(2, 3, length, dtype=torch.float64)
+    lite = check(pool, "avg_pool1d_to_row", x, torch.randn(3, length + 4, dtype=torch.float64))
+    assert not any(operator.name == "avg_pool1d" for operator in operators(lite, (x,)))
+
+
+@FEW
+@given(sizes, st.sampled_from(["reflect", "replicate", "constant"]), st.booleans(), st.integers(1, 3))
+def test_blur_pools_are_plain(size, mode, known, stride) -> None:
+    timm = pytest.importorskip("timm.layers")
+    assume(min(size) > 3)
+    layer = timm.BlurPool2d(3 if known else None, filt_size=3, stride=stride, pad_mode=mode)
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    others = [] if known else [torch.randn(1, 5, *size, dtype=torch.float64)]
+    check(layer, "plain_blur_pool", x, *others)

@@ -269,3 +269,38 @@ def test_export_and_compile() -> None:
         assert torch.allclose(other(x), model(x), atol=1e-6)
     code = str(torch.export.export(lite, (x,)).graph)
     assert re.search(r"upsample_bilinear2d.*4\.0", code)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+def test_nearest_takes_the_very_pixels(mode: str, dtype: torch.dtype) -> None:
+    """Positions are in single precision whatever the image's, and nothing that is not taken has a say."""
+    for target, widths in (({"size": (3, 37)}, [24, 5]), ({"scale_factor": (1.0, 2.3)}, [16, 20, 24, 31])):
+        lite, _ = surgery.lite(
+            nn.Sequential(Calls(mode=mode, **target)), ["resize_by_factor"], example_inputs=torch.randn(1, 1, 2, 24)
+        )
+        for width in widths:
+            x = torch.randn(2, 3, 2, width).to(dtype)
+            x[0, 0, 0, 1], x[0, 0, 1, 2] = float("nan"), float("inf")
+            assert torch.equal(lite(x).nan_to_num(7), F.interpolate(x, mode=mode, **target).nan_to_num(7))
+
+
+@pytest.mark.parametrize("layer", [nn.Upsample(size=12), nn.Upsample(scale_factor=8), nn.Upsample(scale_factor=2.3)])
+def test_a_layer_that_is_used_on_a_sequence_too(layer: nn.Upsample) -> None:
+    model = nn.Sequential(layer)
+    lite, report = surgery.lite(model, example_inputs=(torch.randn(1, 2, 4, 4),))
+    assert report.is_lite
+    for shape in ((1, 2, 5), (1, 2, 3, 4, 5)):
+        x = torch.randn(shape)
+        assert torch.equal(lite(x), model(x))
+    assert not surgery.lite(model, example_inputs=(torch.randn(1, 2, 5),))[1].is_lite
+
+
+@FEW
+@given(sizes, sizes, st.sampled_from([6, 8, 12]), st.integers(1, 16), st.booleans())
+def test_large_nearest_factors_in_parts_are_exact(size, other, high, wide, as_module) -> None:
+    scale = (float(high), float(wide))
+    layer = nn.Upsample(scale_factor=scale) if as_module else Calls(scale_factor=scale)
+    lite, _ = surgery.lite(nn.Sequential(layer), ["split_resize"], torch.randn(1, 2, *size))
+    for x in (torch.randn(2, 3, *size), torch.randn(1, 1, *other, dtype=torch.float64)):
+        assert torch.equal(lite(x), layer(x))

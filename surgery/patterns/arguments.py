@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn import functional
 
 from surgery.observing.names import REFLECTED, canonical, of_node
 
 # Tensor methods that take a sequence of numbers also as that many arguments.
-_SPREADS = {"view", "reshape", "permute", "expand", "repeat", "flip", "tile"}
+NUMBERS_APART = {"view", "reshape", "permute", "expand", "repeat", "flip", "tile"}
 
 # Arguments that only the functions of torch.nn.functional have.
 _NOT_IN_ATEN = {"return_indices", "inplace", "_stacklevel"}
@@ -34,6 +35,52 @@ def bound_together(
             yield first, second
     if not taken:
         yield _by_position(wanted), _by_position(found)
+
+
+def signatures(function: Any) -> tuple[inspect.Signature, ...]:
+    """How a function or a tensor method may be called; none where nothing is known of it."""
+    if isinstance(function, str):
+        return _of_aten(canonical(function))
+    try:
+        own = inspect.signature(function)
+    except (TypeError, ValueError):  # builtins of torch
+        return _of_aten(canonical(function))
+    behind = getattr(functional, f"_{canonical(function)}", None)  # what max_pool2d(*args, **kwargs) stands for
+    varies = any(p.kind is p.VAR_POSITIONAL for p in own.parameters.values())
+    return (inspect.signature(behind),) if behind and varies and function.__module__ == functional.__name__ else (own,)
+
+
+def binds(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a function of that signature takes these arguments."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def nodes_in(value: Any) -> list[fx.Node]:
+    """The nodes in a nested argument."""
+    found: list[fx.Node] = []
+    fx.node.map_arg(value, found.append)
+    return found
+
+
+def is_sequence(value: Any) -> bool:
+    """A list or a tuple."""
+    return isinstance(value, list | tuple)
+
+
+def equal(wanted: Any, found: Any) -> bool:
+    """Equal as settings: 6 is 6.0, a list is a tuple, one number stands for that many, but True is not 1."""
+    if isinstance(wanted, fx.Node) or isinstance(found, fx.Node):
+        return wanted is found
+    if is_sequence(wanted) and is_sequence(found):
+        return len(wanted) == len(found) and all(map(equal, wanted, found))
+    if is_sequence(wanted) or is_sequence(found):
+        many, one = (wanted, found) if is_sequence(wanted) else (found, wanted)
+        return len(many) > 0 and isinstance(one, int | float) and all(equal(item, one) for item in many)
+    return isinstance(wanted, bool) is isinstance(found, bool) and bool(wanted == found)
 
 
 def operation(node: fx.Node) -> str | None:
@@ -117,6 +164,7 @@ def _settings(module: nn.Module | None, signature: inspect.Signature) -> Mapping
 
 def _by_position(node: fx.Node) -> Mapping[str, Any]:
     args = _operands(node)
-    if node.op == "call_method" and node.target in _SPREADS and len(args) == 2 and isinstance(args[1], list | tuple):
+    apart = node.op == "call_method" and node.target in NUMBERS_APART
+    if apart and len(args) == 2 and is_sequence(args[1]):
         args = (args[0], *args[1])
     return {**{str(i): value for i, value in enumerate(args)}, **node.kwargs}

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx, nn
 
 from surgery.observing.names import behaves_as, canonical, changes_input, of_module, of_node, spellings
-from surgery.patterns.arguments import bound_together, operation
+from surgery.patterns.arguments import bound_together, equal, is_sequence, nodes_in, operation
 from surgery.patterns.snippet import AnyModule, Snippet, is_constant
 
 COMMUTATIVE = {"add", "mul", "maximum", "minimum", "logical_and", "logical_or", "eq", "ne"}
@@ -72,7 +72,8 @@ class Pattern:
     ``x.sigmoid()`` is not ``torch.sigmoid(x)``) and modules by name, takes operands in one order, needs arguments to be
     written alike, and gives up where a value inside is read elsewhere.
 
-    Raises ValueError where the code does not compute one value from all of its arguments.
+    Raises TypeError where the code is nothing to call, ValueError where it cannot be traced or does not compute one
+    value from all of its arguments.
     """
 
     def __init__(self, code: Callable[..., Any] | nn.Module, check: Check | None = None) -> None:
@@ -151,10 +152,10 @@ class Pattern:
         if not isinstance(wanted, fx.Node):
             yield from self._values(wanted, found, bound)
         elif wanted in bound:
-            if _equal(bound[wanted], found):
+            if equal(bound[wanted], found):
                 yield bound
         elif wanted.op == "placeholder":
-            if is_constant(wanted) is not _holds_node(found):
+            if is_constant(wanted) is not bool(nodes_in(found)):
                 yield {**bound, wanted: found}
         elif isinstance(found, fx.Node) and self._fits(wanted, found):
             seen = []
@@ -165,9 +166,9 @@ class Pattern:
                         yield {**solution, wanted: found}
 
     def _values(self, wanted: Any, found: Any, bound: Bound) -> Iterator[Bound]:
-        if _is_sequence(wanted) and _is_sequence(found) and len(found) == len(wanted):
+        if is_sequence(wanted) and is_sequence(found) and len(found) == len(wanted):
             yield from self._all(list(zip(wanted, found, strict=True)), bound)
-        elif _equal(wanted, found):
+        elif equal(wanted, found):
             yield bound
 
     def _all(self, pairs: Sequence[tuple[Any, Any]], bound: Bound) -> Iterator[Bound]:
@@ -180,11 +181,11 @@ class Pattern:
     def _fits(self, wanted: Any, found: Any) -> bool:
         """Whether a part could stand for a part, were each variable free: spares the search what cannot be."""
         if not isinstance(wanted, fx.Node):
-            if _is_sequence(wanted) and _is_sequence(found) and len(found) == len(wanted):
+            if is_sequence(wanted) and is_sequence(found) and len(found) == len(wanted):
                 return all(map(self._fits, wanted, found))
-            return _equal(wanted, found)
+            return equal(wanted, found)
         if wanted.op == "placeholder":
-            return is_constant(wanted) is not _holds_node(found)
+            return is_constant(wanted) is not bool(nodes_in(found))
         if not isinstance(found, fx.Node):
             return False
         if (wanted, found) not in self._fitting:
@@ -212,13 +213,13 @@ class Pattern:
         exact = wanted.op != "call_module" and not self._any_settings
         for first, second in bound_together(wanted, found, _called(found), defaults=exact):
             rest = {name: value for name, value in second.items() if name not in first and name not in IGNORED}
-            if any(_holds_node(value) or exact for value in rest.values()):
+            if any(nodes_in(value) or exact for value in rest.values()):
                 continue
-            names = [n for n, v in first.items() if n not in IGNORED and (exact or _holds_node(v))]
+            names = [n for n, v in first.items() if n not in IGNORED and (exact or nodes_in(v))]
             if not all(name in second for name in names):
                 continue
             yield [(first[name], second[name]) for name in names]
-            if self._name(wanted) in COMMUTATIVE and len(names) >= 2 and _equal(second.get("alpha", 1), 1):
+            if self._name(wanted) in COMMUTATIVE and len(names) >= 2 and equal(second.get("alpha", 1), 1):
                 one, two, *others = names
                 if first[one] is first[two] or second[one] is second[two]:
                     continue
@@ -238,34 +239,12 @@ def _is_written_out(code: Any) -> bool:
 
 
 def _with_one_tensor(function: Any) -> Callable[[Any], Any]:
-    return lambda x: function(x)
+    return function if not callable(function) else lambda x: function(x)
 
 
 def _called(node: fx.Node) -> nn.Module | None:
     root = node.graph.owning_module
     return root.get_submodule(str(node.target)) if node.op == "call_module" and root is not None else None
-
-
-def _holds_node(value: Any) -> bool:
-    found: list[fx.Node] = []
-    fx.node.map_arg(value, found.append)
-    return bool(found)
-
-
-def _is_sequence(value: Any) -> bool:
-    return isinstance(value, list | tuple)
-
-
-def _equal(wanted: Any, found: Any) -> bool:
-    """Equal as settings: 6 is 6.0, a list is a tuple, one number stands for that many, but True is not 1."""
-    if isinstance(wanted, fx.Node) or isinstance(found, fx.Node):
-        return wanted is found
-    if _is_sequence(wanted) and _is_sequence(found):
-        return len(wanted) == len(found) and all(map(_equal, wanted, found))
-    if _is_sequence(wanted) or _is_sequence(found):
-        many, one = (wanted, found) if _is_sequence(wanted) else (found, wanted)
-        return len(many) > 0 and isinstance(one, int | float) and all(_equal(item, one) for item in many)
-    return isinstance(wanted, bool) is isinstance(found, bool) and bool(wanted == found)
 
 
 def _undisturbed(bound: Bound, root: fx.Node) -> bool:

@@ -1,11 +1,13 @@
 """What may be written inside a pattern's code, and how that code is traced."""
 
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 from torch import fx, nn
 
+from surgery.errors import one_line
 from surgery.observing.names import behaves_as, dotted
 
 _CONSTANT = "constant"
@@ -31,7 +33,8 @@ class AnyModule:
 def any_module(*kinds: type[nn.Module] | str | Callable[[nn.Module], bool], name: str | None = None) -> AnyModule:
     """A module of one of these types, dotted class names or predicates (none: any), to be called in a pattern's code.
 
-    Subclasses count unless they changed ``forward``. Under ``name`` the matched node is in ``Match.bound``.
+    Subclasses count unless they changed ``forward``; a dotted name may be any under which the class can be imported.
+    Under ``name`` the matched node is in ``Match.bound``.
     """
     return AnyModule(kinds, name)
 
@@ -50,16 +53,23 @@ def is_constant(node: fx.Node) -> bool:
 
 
 class Snippet(fx.Tracer):
-    """A function or module as a graph; the modules that it calls are leaves, wherever they come from."""
+    """A function or module as a graph; the modules that it calls are leaves, wherever they come from.
+
+    Raises TypeError where the code is nothing to call, ValueError where it does not compute one value of its arguments.
+    """
 
     def __init__(self, code: Callable[..., Any] | nn.Module) -> None:
         super().__init__()
+        if not callable(code):
+            raise TypeError(f"a pattern is a function, a module or any_module(...), not a {type(code).__name__}")
         self.leaves: dict[str, nn.Module | AnyModule] = {}
         self._constants: dict[str, Any] = {}
         one_layer = isinstance(code, nn.Module) and self.is_leaf_module(code, "")
         token = _tracing.set(self)
         try:
             self.graph = self.trace((lambda x: code(x)) if one_layer else code)
+        except Exception as error:  # the code is the user's
+            raise ValueError(f"a pattern's code cannot be traced: {one_line(error)}") from error
         finally:
             _tracing.reset(token)
         output = next(node for node in self.graph.nodes if node.op == "output")
@@ -90,8 +100,22 @@ class Snippet(fx.Tracer):
 
 def _is_of(module: nn.Module, kind: Any) -> bool:
     if isinstance(kind, str):
-        return dotted(module) == kind
+        found = class_of(kind)
+        return dotted(module) == kind or (found is not None and behaves_as(module, found))
     return behaves_as(module, kind) if isinstance(kind, type) else bool(kind(module))
+
+
+def class_of(name: str) -> type[nn.Module] | None:
+    """The class of modules that a dotted name leads to, as far as it is imported: ``torch.nn.ReLU`` without modules."""
+    parts = name.split(".")
+    for depth in range(len(parts) - 1, 0, -1):
+        if (package := sys.modules.get(".".join(parts[:depth]))) is None:
+            continue
+        found: Any = package
+        for part in parts[depth:]:
+            found = getattr(found, "__dict__", {}).get(part)  # getattr might import what is not imported yet
+        return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+    return None
 
 
 def _current() -> Snippet:

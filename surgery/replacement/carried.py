@@ -8,10 +8,10 @@ from torch import Tensor, fx
 
 from surgery.observing.names import canonical
 from surgery.observing.shapes import example
-from surgery.patterns.arguments import NUMBERS_APART, nodes_in, signatures
+from surgery.patterns.arguments import NUMBERS_APART, binds, equal, nodes_in, signatures
 
 # Settings that choose a variant or the mode of the same operation: left out where the other function has none.
-_VARIANTS = {"inplace", "training", "approximate", "_stacklevel", "return_indices"}
+_VARIANTS = {"inplace", "training", "approximate", "_stacklevel"}
 # Tensors that belong to a layer rather than being its input.
 _OF_A_LAYER = {"weight", "bias", "running_mean", "running_var"}
 
@@ -24,17 +24,17 @@ def carried(function: Callable[..., Any], call: fx.Node) -> Arguments | str:
     What tracing spelled out and is the old function's default may be left out, and a setting may be passed by its name
     or in its place, whichever the other function takes.
     """
-    kwargs = {key: value for key, value in call.kwargs.items() if key != "inplace"}
-    args = call.args if _takes_any_number(function) else _gathered(call)
     taking = signatures(function)
+    kwargs = {key: value for key, value in call.kwargs.items() if key != "inplace"}
+    args = call.args if any(map(_varies, taking)) else _gathered(call)
     if not taking:
         return args, kwargs  # running will tell
     for signature in taking:
         for way in _ways(args, kwargs, call, signature):
-            if _binds(signature, way):
+            if binds(signature, *way):
                 return way
     name = getattr(function, "__name__", type(function).__name__)
-    given = ", ".join([*(str(value) for value in args[1:] if not nodes_in(value)), *map("{0[0]}={0[1]}".format, kwargs.items())])
+    given = ", ".join([*map(str, args), *(f"{key}={value}" for key, value in kwargs.items())])
     return f"{name} does not take the arguments of the call: {canonical(call.target)}({given})"
 
 
@@ -53,20 +53,20 @@ def _ways(
     args: tuple[Any, ...], kwargs: dict[str, Any], call: fx.Node, taking: inspect.Signature
 ) -> Iterator[Arguments]:
     """Ways to write them, the most faithful first."""
-    named = [_named(signature, args, kwargs) for signature in signatures(call.target)]
-    known = next((found for found in named if found is not None), None)
-    if known is None or not _misplaced(args, known, taking):
+    found = ((source, _named(source, args, kwargs)) for source in signatures(call.target) if not _varies(source))
+    source, known = next((pair for pair in found if pair[1]), (None, None))
+    if source is None or known is None:
         yield args, kwargs
-    if known is None:
         return
-    kept = {k: v for k, (v, is_default) in known.items() if k in taking.parameters or not (is_default or k in _VARIANTS)}
+    if not _misplaced(args, source, taking):
+        yield args, kwargs
+    needed = {k: v for k, (v, is_default) in known.items() if not (is_default or k in _VARIANTS)}
     first, *_ = known
-    yield tuple(v for k, v in kept.items() if k == first), {k: v for k, v in kept.items() if k != first}
-    if not _misplaced(args, known, taking):
-        values = [(v, is_default or k in _VARIANTS) for k, (v, is_default) in known.items()]
-        while values and values[-1][1]:
-            values.pop()
-        yield tuple(value for value, _ in values), {}
+    settings = {k: v for k, (v, _) in known.items() if k != first and (k in needed or k in taking.parameters)}
+    yield (known[first][0],), settings
+    in_order = tuple(known[name][0] for name in list(known)[: 1 + max(map(list(known).index, needed), default=0)])
+    if not _misplaced(in_order, source, taking):
+        yield in_order, {}
 
 
 def _named(
@@ -84,26 +84,18 @@ def _named(
 def _is_default(value: Any, default: Any) -> bool:
     if nodes_in(value) or default is inspect.Parameter.empty:
         return False
-    return bool(value == default) or (value is None and default == [])
+    return equal(value, default) or (value is None and default == [])
 
 
-def _misplaced(args: tuple[Any, ...], known: Mapping[str, Any], taking: inspect.Signature) -> bool:
-    """Whether a setting would go to one with another name: max_pool2d's dilation to avg_pool2d's ceil_mode."""
-    theirs = list(taking.parameters)
-    both = zip(known, args, strict=False)
-    return any(name in known and name != theirs[at : at + 1][0] for at, (name, _) in enumerate(both) if False)
+def _misplaced(args: tuple[Any, ...], source: inspect.Signature, taking: inspect.Signature) -> bool:
+    """Whether a setting would go where another one belongs: max_pool2d's dilation to avg_pool2d's ceil_mode."""
+    ours, theirs = tuple(source.parameters), tuple(taking.parameters)
+    pairs = [(own, other) for own, other, value in zip(ours, theirs, args, strict=False) if not nodes_in(value)]
+    return any(own != other and (own in theirs or other in {*ours, *_VARIANTS}) for own, other in pairs)
 
 
-def _binds(signature: inspect.Signature, way: Arguments) -> bool:
-    try:
-        signature.bind(*way[0], **way[1])
-    except TypeError:
-        return False
-    return True
-
-
-def _takes_any_number(function: Callable[..., Any]) -> bool:
-    return any(p.kind is p.VAR_POSITIONAL for signature in signatures(function) for p in signature.parameters.values())
+def _varies(signature: inspect.Signature) -> bool:
+    return any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
 
 
 def _gathered(call: fx.Node) -> tuple[Any, ...]:

@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import nn
 
-from surgery.observing.names import MODULE_NAMES
-from surgery.patterns.pattern import Pattern
+from surgery.observing.names import MODULE_NAMES, canonical
+from surgery.patterns.pattern import CallPattern, Pattern
+from surgery.patterns.snippet import AnyModule, any_module
 from surgery.registry import rules
-from surgery.replacement.entries import CallEntry, CustomEntry, ModuleEntry
+from surgery.replacement.entries import CallEntry, CustomEntry, Entry, ModuleEntry
 from surgery.replacement.fresh import is_replacement
 from surgery.replacement.pattern_entry import PatternEntry
 from surgery.rule import Rule, Stage
@@ -25,21 +26,28 @@ def get_replacement_dict_default() -> dict[Any, Any]:
 
 
 def dictionary_rules(replacement_dict: Mapping[Any, Any]) -> list[Rule]:
-    """A rule for each entry, in order; but a composite pattern before what it contains, and cleanup last.
+    """A rule for each entry, in order; but a composite before what it contains, and cleanup last.
+
+    An entry of your own goes before the first rule of the library that is for the same layer or call; one for a class
+    of modules that is not torch's before all of them.
 
     | key | value |
     |---|---|
     | module instance, single or composite, or a Pattern | module instance or type; for a Pattern also a function |
     | function, operator, tensor method | function (takes over the arguments), module type or instance |
-    | module type, or its dotted name | module type, instance, or factory called with a copy of the matched module |
+    | module type, dotted name, any_module(...) | module type, instance, or factory called with a copy of the module |
     | any other key | function(model) -> model |
     | any key | a rule |
 
     Instances are copied for each site, types are called with the settings that they share with what they replace. The
     rules are for one surgery, or for ``replay`` of its plan.
 
-    Raises TypeError naming the entry where a key or value is of the wrong kind.
+    Raises TypeError where this is no mapping, or naming the entry where a key or value is of the wrong kind.
     """
+    if not isinstance(replacement_dict, Mapping):
+        raise TypeError(
+            f"replacement_dict maps what is replaced to what replaces it; it is a {_kind(replacement_dict)}"
+        )
     made: list[Rule] = []
     taken: Counter[str] = Counter()
     for key, value in replacement_dict.items():
@@ -49,9 +57,15 @@ def dictionary_rules(replacement_dict: Mapping[Any, Any]) -> list[Rule]:
             name = f"dict: {_label(key)} -> {_label(value)}"
             taken[name] += 1
             rule = _entry(key, value, name if taken[name] == 1 else f"{name} ({taken[name]})")
-        contained = [i for i, other in enumerate(made) if isinstance(rule, PatternEntry) and rule.contains(other)]
-        made.insert(min(contained, default=len(made)), rule)
+        later = [at for at, other in enumerate(made) if _goes_before(rule, other)]
+        made.insert(min(later, default=len(made)), rule)
     return sorted(made, key=lambda rule: rule.stage is Stage.CLEANUP)
+
+
+def _goes_before(rule: Rule, other: Rule) -> bool:
+    if isinstance(rule, PatternEntry) and rule.contains(other):
+        return True
+    return isinstance(rule, Entry) and not isinstance(other, Entry) and rule.overlaps(other)
 
 
 def _default_key(rule: Rule) -> Any:
@@ -68,12 +82,12 @@ def _entry(key: Any, value: Any, name: str) -> Rule:
         return _instance_entry(key, value, name)
     if isinstance(key, type):
         _require(name, issubclass(key, nn.Module), "a module type as its key")
-    if isinstance(key, type) or _is_dotted(key):
+    if isinstance(key, type | AnyModule) or _is_dotted(key):
         _require(name, is_replacement(value) or _is_function(value), "a module, a module type or a factory")
-        return ModuleEntry(name, key, value)
-    if callable(key):
+        return ModuleEntry(name, key if isinstance(key, AnyModule) else any_module(key), value)
+    if callable(key) or isinstance(key, CallPattern):
         _require(name, is_replacement(value) or _is_function(value), "a function, a module or a module type")
-        return CallEntry(name, key, value)
+        return CallEntry(name, key if isinstance(key, CallPattern) else CallPattern(canonical(key)), value)
     _require(name, _is_function(value), "a function of the model")
     return CustomEntry(name, value)
 
@@ -81,14 +95,14 @@ def _entry(key: Any, value: Any, name: str) -> Rule:
 def _instance_entry(key: nn.Module, value: Any, name: str) -> Rule:
     composite = next(key.children(), None) is not None
     if not composite:
-        return ModuleEntry(name, type(key), value)
+        return ModuleEntry(name, any_module(type(key)), value)
     kind = None if type(key).forward is nn.Sequential.forward else type(key)
     try:
         return PatternEntry(name, Pattern(key), value, kind)
     except Exception as error:  # its forward is the user's code
         if kind is None:
             raise TypeError(f"replacement_dict entry {name!r}: its key is no pattern: {error}") from error
-        return ModuleEntry(name, kind, value)
+        return ModuleEntry(name, any_module(kind), value)
 
 
 def _is_function(value: Any) -> bool:
@@ -109,6 +123,14 @@ def _label(value: Any) -> str:
         return "+".join(map(_label, value))
     if isinstance(value, str):
         return value
+    if isinstance(value, AnyModule):
+        return f"any_module({', '.join(map(_label, value.kinds))})"
+    if isinstance(value, CallPattern):
+        return ", ".join(sorted(value.names))
     if isinstance(value, type) or _is_function(value):
         return str(getattr(value, "__name__", type(value).__name__))
-    return type(value).__name__ if isinstance(value, nn.Module | Pattern) else repr(value)
+    return _kind(value) if isinstance(value, nn.Module | Pattern) else repr(value)
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__

@@ -5,16 +5,16 @@ from typing import Any
 from weakref import ref
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from surgery.fingerprint import fingerprint
 from surgery.observing.evidence import Evidence
-from surgery.observing.names import canonical
 from surgery.operating.copying import copy_model
 from surgery.patterns.pattern import CallPattern, Match
-from surgery.patterns.snippet import any_module
+from surgery.patterns.snippet import AnyModule, class_of
 from surgery.record import Edit, Refusal
-from surgery.replacement.fresh import call_of, fresh, is_replacement, settings_of
+from surgery.replacement.carried import carried, inputs
+from surgery.replacement.fresh import call_of_function, call_of_module, fresh, is_replacement, settings_of
 from surgery.rule import Decline, Promise, Rule
 
 
@@ -27,9 +27,11 @@ class Entry(Rule):
         self.name = name  # type: ignore[misc]
         self._seen: Callable[[], nn.Module | None] = lambda: None
         self._left: tuple[Refusal, ...] = ()
+        self.like: Tensor | None = None  # a weight of the model: what is made is placed like it
 
     def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         """Once for each model: what an entry puts in may hold what it takes out."""
+        self.like = _first_weight(model)
         if self._seen() is not model:
             found = list(self.sites(model, evidence))
             self._seen = ref(model)
@@ -42,18 +44,34 @@ class Entry(Rule):
         """Edits that this entry would make, and sites that it declines."""
         yield from super().propose(model, evidence)
 
+    def apply(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
+        """Raises LookupError where the site is not what the edit says."""
+        self.like = _first_weight(model)
+        super().apply(model, edit, evidence)
+
+    def overlaps(self, other: Rule) -> bool:
+        """Whether this entry is for the very layers or calls that the other rule is for, rather than for a part."""
+        return False
+
     def label(self) -> str:
         """What becomes what."""
         return self.name.removeprefix("dict: ")
 
 
 class ModuleEntry(Entry):
-    """Module type, dotted name or single instance -> module: an instance is copied, a type or factory is called."""
+    """Types, dotted names or predicates of modules -> module: an instance is copied, a type or factory is called."""
 
-    def __init__(self, name: str, kind: type[nn.Module] | str, value: Any) -> None:
+    def __init__(self, name: str, kind: AnyModule, value: Any) -> None:
         super().__init__(name)
-        self._kind = any_module(kind)
+        self._kind = kind
         self._value = value
+
+    def overlaps(self, other: Rule) -> bool:
+        """Modules of a type that the other rule replaces too; or of a class not of torch, which may hold anything."""
+        kinds = [class_of(kind) or kind if isinstance(kind, str) else kind for kind in self._kind.kinds]
+        if any(isinstance(kind, str) or not str(kind.__module__).startswith("torch.nn.") for kind in kinds):
+            return True
+        return any(isinstance(kind, type) and issubclass(kind, other.types) for kind in kinds)
 
     def matches(self, module: nn.Module) -> bool:
         """By type; subclasses count unless they changed ``forward``."""
@@ -80,15 +98,21 @@ class ModuleEntry(Entry):
 class CallEntry(Entry):
     """Function, operator or tensor method -> function of the same arguments, or module of its tensors."""
 
-    def __init__(self, name: str, function: Any, value: Any) -> None:
+    def __init__(self, name: str, calls: CallPattern, value: Any) -> None:
         super().__init__(name)
-        self.patterns = (CallPattern(canonical(function)),)  # type: ignore[misc]
+        self.patterns = (calls,)  # type: ignore[misc]
         self._value = value
+
+    def overlaps(self, other: Rule) -> bool:
+        """Calls that the other rule rewrites too, by themselves."""
+        return not set(self.operations()).isdisjoint(other.operations())
 
     def emit(self, graph: fx.Graph, match: Match) -> fx.Node | Decline:
         """The other call; not inplace."""
-        kwargs = {key: value for key, value in match.root.kwargs.items() if key != "inplace"}
-        return call_of(self._value, graph, match.root, match.root.args, kwargs)
+        if is_replacement(self._value):
+            return call_of_module(self._value, graph, match.root, inputs(match.root), self.like)
+        found = carried(self._value, match.root)
+        return Decline(found) if isinstance(found, str) else call_of_function(self._value, graph, *found)
 
 
 class CustomEntry(Entry):
@@ -120,6 +144,10 @@ class CustomEntry(Entry):
         if not isinstance(new, nn.Module):
             raise TypeError(f"the function of {self.name!r} gives a {type(new).__name__}, not a model")
         return new
+
+
+def _first_weight(model: nn.Module) -> Tensor | None:
+    return next((p for p in model.parameters() if p.is_floating_point()), None)
 
 
 def _alike(one: nn.Module, other: nn.Module) -> bool:

@@ -3,13 +3,15 @@
 import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from surgery.observing.names import canonical
+from surgery.observing.shapes import example
 from surgery.operating.rewrite import call_new_module, new_modules
-from surgery.patterns.arguments import arguments
+from surgery.patterns.arguments import arguments, nodes_in
 from surgery.rule import Decline
 
 _PLAIN = (bool, int, float, str, tuple, list, type(None))
@@ -53,34 +55,44 @@ def settings_of(module: nn.Module) -> dict[str, Any]:
     return found
 
 
-def call_of(
-    value: Any, graph: fx.Graph, site: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+def call_of_function(function: Callable[..., Any], graph: fx.Graph, args: tuple[Any, ...], kwargs: Any) -> fx.Node:
+    """A call of any callable; of a tensor's method as one, because that can be traced again."""
+    method = getattr(function, "__name__", "")
+    if getattr(Tensor, method, None) is function:
+        return graph.call_method(method, args, kwargs)
+    return graph.call_function(_named(function), args, kwargs)
+
+
+def call_of_module(
+    value: nn.Module | type[nn.Module], graph: fx.Graph, site: fx.Node, inputs: tuple[Any, ...], like: Tensor | None
 ) -> fx.Node | Decline:
-    """A call of a function with these arguments, or of a new module with the tensors among them."""
-    if not is_replacement(value):
-        if reason := _why_not(value, args, kwargs):
-            return Decline(reason)
-        return graph.call_function(value, args, dict(kwargs))
-    given = {k: v for k, v in arguments(site).items() if not _nodes(v) and k not in _OWN}
+    """A call of a new module, with the data type and the device of the site's values, or else those of ``like``."""
+    given = {k: v for k, v in arguments(site).items() if not nodes_in(v) and k not in _OWN}
     try:
         module = fresh(value, given, canonical(site.target) if callable(site.target) else str(site.target))
     except TypeError as error:
         return Decline(str(error))
-    _place_like_owner(module, graph.owning_module)
+    examples = [example(node) for node in (site, *(node for value in inputs for node in nodes_in(value)))]
+    place = next((x for x in examples if isinstance(x, Tensor) and x.is_floating_point()), like)
+    if place is not None:
+        module.to(device=place.device, dtype=place.dtype)
     name = _free_name(graph, type(module).__name__.lower())
-    return call_new_module(graph, name, module, tuple(a for a in (*args, *kwargs.values()) if _nodes(a)))
+    return call_new_module(graph, name, module, inputs)
 
 
-def _why_not(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # most builtins have none: running will tell
-        return None
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        return f"{canonical(function)} does not take the arguments of the call: {error}"
-    return None
+@cache
+def _named(function: Callable[..., Any]) -> Callable[..., Any]:
+    """With a name that can be written in code, which a partial, a lambda and a callable object lack."""
+    if getattr(function, "__name__", "<").isidentifier():
+        return function
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    inner = getattr(function, "func", function)
+    called.__name__ = "".join(filter(str.isidentifier, getattr(inner, "__name__", type(inner).__name__)))
+    called.__qualname__ = called.__name__
+    return called
 
 
 def _free_name(graph: fx.Graph, kind: str) -> str:
@@ -90,15 +102,3 @@ def _free_name(graph: fx.Graph, kind: str) -> str:
     while (name := f"lite_{kind}_{count}") in new_modules(graph) or (owner is not None and name in owner._modules):
         count += 1
     return name
-
-
-def _place_like_owner(module: nn.Module, owner: nn.Module | None) -> None:
-    like = next((p for p in owner.parameters() if p.is_floating_point()), None) if owner is not None else None
-    if like is not None:
-        module.to(device=like.device, dtype=like.dtype)
-
-
-def _nodes(value: Any) -> list[fx.Node]:
-    found: list[fx.Node] = []
-    fx.node.map_arg(value, found.append)
-    return found

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from surgery.engine import apply_rules
 from surgery.operating.example import Example
 from surgery.record import Report
+from surgery.registry import rules
 from surgery.replacement.dictionary import dictionary_rules, get_replacement_dict_default
 from surgery.replacement.entries import Entry
 from surgery.replacement.pattern_entry import PatternEntry
@@ -25,6 +26,10 @@ class DictionaryReport(Report):
     unmatched: tuple[str, ...] = ()  # entries that edited nothing, by the rule's name
     not_traced: str | None = None  # why the result is no GraphModule, but the model's own class; None: it is one
 
+    def to_json(self) -> dict[str, Any]:
+        """With these two as well."""
+        return {**super().to_json(), "unmatched": list(self.unmatched), "not_traced": self.not_traced}
+
 
 def replace_unsupported_layers(
     model: nn.Module,
@@ -38,7 +43,8 @@ def replace_unsupported_layers(
     What a dictionary may hold: see ``dictionary_rules``. The result is a torch.fx.GraphModule where the whole model can
     be traced, otherwise the model's own class with what could be traced replaced where it stands;
     ``result.surgery_report`` (DictionaryReport) tells which and why, and what was edited, declined and not found. With
-    ``trace=False`` nothing is traced: modules alone are replaced, custom functions run, and the model keeps its class.
+    ``trace=False`` nothing is traced: modules and chains of them in a Sequential are replaced, custom functions run,
+    and the model keeps its class.
     ``example_inputs`` and ``calibration`` are those of ``surgery.lite``; without inputs no replacement is checked.
 
     An entry that matches nothing is reported; one that is not of the default dictionary is also a UserWarning.
@@ -46,12 +52,12 @@ def replace_unsupported_layers(
     Raises TypeError where a key or value of the dictionary is of the wrong kind, SurgeryError as ``surgery.lite`` does.
     """
     entries = get_replacement_dict_default() if replacement_dict is None else replacement_dict
-    rules = dictionary_rules(entries)
-    chosen = rules if trace else [_without_tracing(rule) for rule in rules]
+    wanted = dictionary_rules(entries)
+    chosen = wanted if trace else [_without_tracing(rule) for rule in wanted]
     result, report = apply_rules(model, chosen, False, example_inputs, calibration)
     done = {edit.rule for edit in report.edits}
-    unmatched = tuple(rule.name for rule in rules if rule.name not in done)
-    _warn_of_own([rule for rule in rules if rule.name in unmatched], report)
+    unmatched = tuple(rule.name for rule in wanted if rule.name not in done)
+    _warn_of_own([rule for rule in wanted if rule.name in unmatched], report)
     graph = whole_graph(result, Example.of(example_inputs)) if trace else "tracing was switched off"
     reason = graph if isinstance(graph, str) else None
     result = result if isinstance(graph, str) else graph
@@ -93,6 +99,23 @@ class SurgeryModule(nn.Module):
     def get_replacement_dict(self) -> dict[Any, Any]:
         """The dictionary, as a copy."""
         return dict(self.replacement_dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Rules of the library by their names: patterns are written as lambdas, which no file can hold."""
+        known = {id(rule): _Named(name) for name, rule in rules().items()}
+        named = {key: known.get(id(value), value) for key, value in self.replacement_dict.items()}
+        return {**vars(self), "replacement_dict": named}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        entries = {k: rules()[v.name] if isinstance(v, _Named) else v for k, v in state["replacement_dict"].items()}
+        super().__setstate__({**state, "replacement_dict": entries})  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Stands for a rule of the library in a file."""
+
+    name: str
 
 
 def _without_tracing(rule: Rule) -> Rule:

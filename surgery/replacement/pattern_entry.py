@@ -9,12 +9,13 @@ from surgery.observing.evidence import Evidence, is_within
 from surgery.observing.names import behaves_as, of_module
 from surgery.observing.trace import Traced, Untraceable
 from surgery.operating.rewrite import new_modules, put_in_place
+from surgery.patterns.arguments import binds, signatures
 from surgery.patterns.pattern import CallPattern, Match, Pattern
 from surgery.patterns.snippet import AnyModule
 from surgery.record import Edit, Refusal
 from surgery.replacement.chains import called, calls_of, chains, crossing, is_plain_sequential
 from surgery.replacement.entries import Entry
-from surgery.replacement.fresh import call_of, fresh, is_replacement, settings_of
+from surgery.replacement.fresh import call_of_function, call_of_module, fresh, is_replacement, settings_of
 from surgery.rule import Decline, Rewrites, Rule, replace_module, submodule
 
 
@@ -49,6 +50,13 @@ class PatternEntry(Entry):
             wanted and wanted <= names for p in other.patterns if p not in exact for wanted in p.alternatives
         )
 
+    def overlaps(self, other: Rule) -> bool:
+        """A class of its own, all that the other rule's pattern is made of, or the one layer that it is for too."""
+        if self._kind is not None:
+            return True
+        one_layer = [leaf for leaf in self.pattern.leaves if isinstance(leaf, nn.Module) and len(self.pattern) == 1]
+        return any(map(other.matches, one_layer)) or not set(self.pattern.alternatives).isdisjoint(other.operations())
+
     def matches(self, module: nn.Module) -> bool:
         """Instances of the composite's own class."""
         return self._kind is not None and behaves_as(module, self._kind)
@@ -61,7 +69,12 @@ class PatternEntry(Entry):
         """A call of the replacement with what the variables stand for."""
         if match.declined is not None:
             return match.declined if isinstance(match.declined, Decline) else Decline(str(match.declined))
-        return call_of(self._value, graph, match.root, match.variables, {})
+        if is_replacement(self._value):
+            return call_of_module(self._value, graph, match.root, match.variables, self.like)
+        taking = signatures(self._value)
+        if taking and not any(binds(signature, match.variables, {}) for signature in taking):
+            return Decline(f"{self.label()}: it does not take {len(match.variables)} tensors")
+        return call_of_function(self._value, graph, match.variables, {})
 
     def rewrite(self, graph: fx.Graph) -> Rewrites:
         """In place. A match may read what takes the last one's place, but holds nothing that this entry made."""

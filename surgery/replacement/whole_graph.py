@@ -1,6 +1,7 @@
 """A model as one torch.fx.GraphModule that trains and evaluates like the model."""
 
 import inspect
+from copy import deepcopy
 from typing import Any, cast
 
 from torch import fx, nn
@@ -45,7 +46,8 @@ def _traced(model: nn.Module) -> fx.GraphModule:
         graph = _Whole(apart).trace(model.eval())
         if train != str(graph):
             raise ValueError("its own forward differs between train and eval mode")
-        result = fx.GraphModule(model, graph, type(model).__name__)
+        graph._tracer_cls = None  # loading traces the code again, and has no tracer's arguments
+        result = WholeGraph(model, graph, type(model).__name__)
     for name, module in model.named_modules():
         _complete(result, name, module)
     flags = {name: module.training for name, module in model.named_modules(remove_duplicate=False)}
@@ -54,6 +56,26 @@ def _traced(model: nn.Module) -> fx.GraphModule:
     for key in result.state_dict().keys() - model.state_dict().keys():
         parent, _, last = key.rpartition(".")
         result.get_submodule(parent)._non_persistent_buffers_set.add(last)
+    return result
+
+
+class WholeGraph(fx.GraphModule):
+    """A GraphModule that a copy or a load leaves whole: tensors that the graph does not read, flags and the report."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "WholeGraph":
+        copied = cast(WholeGraph, super().__deepcopy__(memo))
+        vars(copied).update({key: deepcopy(value, memo) for key, value in vars(self).items() if key != "_graph"})
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, (state, imports) = super().__reduce__()
+        return _loaded, (type(self).__name__, state, imports)
+
+
+def _loaded(name: str, state: dict[str, Any], imports: str) -> WholeGraph:
+    graph = fx.graph_module.reduce_graph_module(dict(state), imports)
+    result = WholeGraph(graph, cast(fx.Graph, graph.graph), name)
+    vars(result).update(state)
     return result
 
 

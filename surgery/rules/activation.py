@@ -11,11 +11,14 @@ from torch.nn import functional as F
 
 from surgery.observing.call_flow import flow
 from surgery.observing.evidence import Evidence
-from surgery.observing.names import behaves_as
+from surgery.observing.names import behaves_as, of_node
+from surgery.observing.trace import Traced
 from surgery.patterns.formula import Formula
 from surgery.patterns.pattern import CallPattern, Match
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage
+from surgery.rule_parts.clamped_line import ClampedLine
+from surgery.rule_parts.factor import is_factor, is_factor_when_run
 
 _TIMM = "timm.layers.activations"
 
@@ -89,18 +92,76 @@ def _then_add(snippet: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
     return lambda x: snippet(x) + 1
 
 
+class _Relu6(Formula):
+    """All but clamps that are a factor of a product."""
+
+    def matches(self, graph: fx.Graph) -> Iterator[Match]:
+        """As of any formula."""
+        for match in super().matches(graph):
+            if of_node(match.root) != "clamp" or not is_factor(match.root):
+                yield match
+
+
 class Relu6ToRelu(ToRelu):
-    """ReLU6's upper bound costs a clip on devices whose convolutions fuse only ReLU."""
+    """ReLU6's upper bound costs a clip on devices whose convolutions fuse only ReLU. Where it bounds a factor of a
+    product, as in x * relu6(x + 3) / 6, it becomes a clamp: without the bound the product would be quadratic."""
 
     name = "relu6_to_relu"
     stage = Stage.PART  # after Hardswish, x * relu6(x + 3) / 6
     types = (nn.ReLU6,)
-    patterns = (Formula(F.relu6, "relu6", "hardtanh", "clamp", "clip"),)
+    patterns = (_Relu6(F.relu6, "relu6", "hardtanh", "clamp", "clip"),)
 
     def matches(self, module: nn.Module) -> bool:
         """A Hardtanh with these bounds too."""
         bounded = isinstance(module, nn.Hardtanh) and behaves_as(module, nn.Hardtanh)
         return super().matches(module) or (bounded and [module.min_val, module.max_val] == [0, 6])
+
+    def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
+        """Not the clamps that it makes, nor calls whose value is a factor outside their own forward."""
+        for proposal in super().propose(model, evidence):
+            if isinstance(proposal, Edit) and isinstance(model.get_submodule(proposal.site), ClampedLine):
+                continue
+            in_calls = isinstance(proposal, Edit) and "rewrites" in proposal.params
+            if in_calls and self._leaves_factors(proposal.site, evidence):
+                yield Refusal(self.name, proposal.site, "its value is a factor of a product elsewhere")
+            else:
+                yield proposal
+
+    def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
+        """Whether it bounds a factor of a product, as seen or else as its parent is written."""
+        run = evidence.run(name)
+        if run is not None:
+            factor = self._is_factor_outside(name, evidence)
+        else:
+            path, _, key = name.rpartition(".")
+            traced = evidence.traced(path) if evidence.example is None else None
+            nodes = traced.evaluate.find_nodes(op="call_module", target=key) if isinstance(traced, Traced) else []
+            factor = any(map(is_factor, nodes))
+        return {"factor": True} if factor else {}
+
+    def _leaves_factors(self, site: str, evidence: Evidence) -> bool:
+        """Whether a factor elsewhere is not known for one within the forward that makes it."""
+        traced = evidence.traced(site)
+        found = self.patterns[0].matches(traced.evaluate) if isinstance(traced, Traced) else ()
+        return any(not is_factor(match.root) for match in found) and self._is_factor_outside(site, evidence)
+
+    def _is_factor_outside(self, site: str, evidence: Evidence) -> bool:
+        """Whether what a module's own calls give was seen to be multiplied by another module."""
+        observation, names = evidence.observation(), frozenset().union(*self.operations())
+        if observation is None:
+            return False
+        calls = [call for call in observation.calls if call.module == site and call.function in names]
+        return is_factor_when_run(observation, [name for call in calls for name in call.outputs], site)
+
+    def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
+        """ReLU, or a clamp to the same bounds."""
+        return ClampedLine(1.0, 0.0, 0.0, 6.0) if params.get("factor") else super().replacement(module, params)
+
+    def emit(self, graph: fx.Graph, match: Match) -> fx.Node:
+        """A call of relu, or of clamp."""
+        if is_factor(match.root):
+            return graph.call_function(torch.clamp, (match.variables[0], 0.0, 6.0))
+        return super().emit(graph, match)
 
     def snippets(self) -> Sequence[Callable[[Tensor], Tensor]]:
         """Function, hardtanh and clamp."""

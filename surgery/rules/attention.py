@@ -185,14 +185,16 @@ class SpellOutAttention(Rule):
             return Decline("without example inputs it is not known whether attn_mask is boolean")
         dropout_p, causal, grouped = settings
         with graph.inserting_before(match.root):
-            keys, values = fx.Proxy(k), fx.Proxy(given["value"])
+            queries: Any = fx.Proxy(q)
+            keys: Any = fx.Proxy(k)
+            values: Any = fx.Proxy(given["value"])
             if grouped:
-                times = fx.Proxy(q).size(-3) // keys.size(-3)
+                times = queries.size(-3) // keys.size(-3)
                 keys, values = keys.repeat_interleave(times, -3), values.repeat_interleave(times, -3)
             scale = given.get("scale")
-            scale = fx.Proxy(q).size(-1) ** -0.5 if scale is None else _proxy(scale)
+            scale = queries.size(-1) ** -0.5 if scale is None else _proxy(scale)
             out, _ = attend(
-                *(fx.Proxy(q), keys, values, scale),  # type: ignore[arg-type]
+                *(queries, keys, values, scale),
                 **_mask_arguments(mask, q),
                 causal=bool(causal),
                 dropout_p=dropout_p or 0.0,

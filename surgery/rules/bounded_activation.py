@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,47 +12,13 @@ from torch.nn import functional as F
 from surgery.patterns.formula import Formula
 from surgery.patterns.pattern import CallPattern, Match
 from surgery.rule import Example, Promise, Stage
+from surgery.rule_parts.clamped_line import ClampedLine, Line
 from surgery.rules.activation import Calls, ElementwiseRule
 
 _TIMM = "timm.layers.activations"
 # The slope with the smallest largest distance to the sigmoid, 0.056: where the line's distance inside the bounds,
 # at sigmoid' = slope, equals that at the bound, 1 - sigmoid(1 / (2 * slope)).
 SIGMOID_SLOPE = 0.177
-
-
-@dataclass(frozen=True)
-class Line:
-    """clamp(slope * x + offset, low, high)."""
-
-    slope: float
-    offset: float
-    low: float
-    high: float
-
-    def emit(self, graph: fx.Graph, x: fx.Node) -> fx.Node:
-        """The calls, without those that change nothing."""
-        if self.slope != 1:
-            x = graph.call_function(operator.mul, (x, self.slope))
-        if self.offset:
-            x = graph.call_function(operator.add, (x, self.offset))
-        return graph.call_function(torch.clamp, (x, self.low, self.high))
-
-
-class ClampedLine(nn.Module):
-    """clamp(slope * x + offset, low, high), made of operators that every device has."""
-
-    def __init__(self, slope: float, offset: float, low: float, high: float) -> None:
-        super().__init__()
-        self.slope, self.offset, self.low, self.high = slope, offset, low, high
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape, which it keeps."""
-        line = input if self.slope == 1 else input * self.slope
-        return torch.clamp(line + self.offset if self.offset else line, self.low, self.high)
-
-    def extra_repr(self) -> str:
-        """The four numbers."""
-        return f"slope={self.slope:.4g}, offset={self.offset:.4g}, low={self.low:.4g}, high={self.high:.4g}"
 
 
 class ToClampedLine(ElementwiseRule):

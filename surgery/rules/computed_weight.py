@@ -147,7 +147,7 @@ def _stored(module: nn.Module) -> nn.Module:
         getattr(module, hook.name).requires_grad_(any(p.requires_grad for p in sources))
     if parametrize.is_parametrized(module):
         # torch's own way of removing them takes them from the class, which copies share.
-        computing: dict[str, Any] = dict(module.parametrizations.items())  # type: ignore[operator]
+        computing: Any = dict(module.parametrizations.items())  # type: ignore[operator, union-attr]
         values = {name: getattr(module, name).detach() for name in computing}
         module.__class__ = parametrize.type_before_parametrizations(module)
         del module.parametrizations

@@ -10,10 +10,11 @@ from surgery.observing.evidence import Evidence
 from surgery.observing.names import canonical
 from surgery.observing.shapes import example
 from surgery.observing.trace import Traced, Untraceable
-from surgery.operating.rewrite import call_new_module, install, put_in_place
+from surgery.operating.rewrite import call_new_module, put_in_place
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, submodule
 from surgery.rule_parts.gates import Gate, find_and_measure, mean_gate
+from surgery.rule_parts.rewritten_forward import install_rewritten
 from surgery.rules.channel_scale import ChannelScale
 
 
@@ -79,20 +80,19 @@ class GateInForward(Rule):
         except LookupError as error:
             return Refusal(self.name, site, str(error))
         evidence.keep_rewritten(self.name, site, traced)
-        counts = dict.fromkeys(("train", "eval"), len(gates))
-        params = {"rewrites": counts, "trace": traced.method, "gates": made, "removed": removed}
+        params = {"rewrites": _counts(gates), "trace": traced.method, "gates": made, "removed": removed}
         return self.edit(site, f"{len(gates)} x gate -> constant per channel in forward", params)
 
     def apply(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
         """Rewrite the module's forward; children and parameters that only the gates used are removed."""
         module = submodule(model, edit.site)
-        traced: Traced | Untraceable | None = evidence.take_rewritten(self.name, edit.site)
-        if traced is None:
-            traced = evidence.traced(edit.site, edit.params["trace"])
-            if isinstance(traced, Untraceable):
-                raise LookupError(f"{edit.site} cannot be traced: {traced.reason}")
-            _rewrite_both(traced, edit.params["gates"])
-        install(module, traced)  # type: ignore[arg-type]
+        gates = edit.params["gates"]
+
+        def rewrite(traced: Traced) -> dict[str, int]:
+            _rewrite_both(traced, gates)
+            return _counts(gates)
+
+        install_rewritten(module, edit, evidence, rewrite)
         for target in edit.params["removed"]:
             _remove(module, target)
 
@@ -104,6 +104,10 @@ class GateInForward(Rule):
             if mean is not None:
                 with torch.no_grad():
                     module.get_submodule(_name(gate)).scale.copy_(mean)  # type: ignore[operator]
+
+
+def _counts(gates: Sequence[Any]) -> dict[str, int]:
+    return dict.fromkeys(("train", "eval"), len(gates))
 
 
 def _params(gate: Gate) -> dict[str, Any]:

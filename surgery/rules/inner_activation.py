@@ -12,10 +12,12 @@ from surgery.observing.call_flow import flow, only_returned
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import canonical
 from surgery.observing.trace import Traced, Untraceable
-from surgery.operating.rewrite import install, put_in_place
+from surgery.operating.rewrite import put_in_place
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, submodule
-from surgery.rules.bounded_activation import SIGMOID_SLOPE, ClampedLine, Line, in_order
+from surgery.rule_parts.clamped_line import ClampedLine, Line
+from surgery.rule_parts.rewritten_forward import install_rewritten
+from surgery.rules.bounded_activation import SIGMOID_SLOPE, in_order
 
 _TIMM = "timm.layers.activations"
 
@@ -68,7 +70,7 @@ class InnerRule(Rule):
         run = evidence.run(name)
         per_run = len(kept) // (run.count if run else 1)
         leave = [at for at in range(per_run) if all(kept[at::per_run])]
-        counts = {"train": self._rewrite(traced.train, leave), "eval": self._rewrite(traced.evaluate, leave)}
+        counts = self._rewrite_both(leave, traced)
         if not any(counts.values()):
             return Refusal(self.name, name, "its traced forward makes other calls than were seen")
         evidence.keep_rewritten(self.name, name, traced)
@@ -80,17 +82,11 @@ class InnerRule(Rule):
         if "rewrites" not in edit.params:
             super().apply(model, edit, evidence)
             return
-        module = submodule(model, edit.site)
-        traced: Traced | Untraceable | None = evidence.take_rewritten(self.name, edit.site)
-        if traced is None:
-            traced = evidence.traced(edit.site, edit.params["trace"])
-            if isinstance(traced, Untraceable):
-                raise LookupError(f"{edit.site} cannot be traced: {traced.reason}")
-            leave = edit.params["leave"]
-            counts = {"train": self._rewrite(traced.train, leave), "eval": self._rewrite(traced.evaluate, leave)}
-            if counts != edit.params["rewrites"]:
-                raise LookupError(f"{edit.site}: finds {counts}, the plan says {edit.params['rewrites']}")
-        install(module, traced)  # type: ignore[arg-type]
+        rewrite = partial(self._rewrite_both, edit.params["leave"])
+        install_rewritten(submodule(model, edit.site), edit, evidence, rewrite)
+
+    def _rewrite_both(self, leave: Sequence[int], traced: Traced) -> dict[str, int]:
+        return {"train": self._rewrite(traced.train, leave), "eval": self._rewrite(traced.evaluate, leave)}
 
     def _rewrite(self, graph: fx.Graph, leave: Sequence[int]) -> int:
         calls = {"call_function", "call_method"}
