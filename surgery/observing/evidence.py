@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from surgery.errors import one_line
 from surgery.observing import alike
-from surgery.observing.names import of_module
+from surgery.observing.names import canonical, of_module
 from surgery.observing.observe import Call, ModuleRun, Observation, observe
 from surgery.observing.trace import FORWARD, Traced, Untraceable, compiled, trace
 from surgery.operating.example import Example
@@ -19,7 +19,9 @@ from surgery.operating.undo import preserved
 from surgery.operating.verify import broken_promise
 from surgery.record import Promise
 
-_OPERATORS = frozenset({"add", "sub", "mul", "div"})  # written as symbols, so any forward may have them
+_OPERATORS = frozenset(
+    {"add", "sub", "mul", "div", "neg", "pow", "matmul"}
+)  # written as symbols, so any forward may have them
 # Modules that are nothing but a call of the function they are named for; rules match them as modules.
 _ONE_CALL = {
     f"torch.nn.modules.{topic}"
@@ -267,4 +269,4 @@ def _written_names(module: nn.Module) -> set[str]:
     kind = type(module)
     forwards = [kind.forward, *(getattr(kind, name) for name in FORWARD.values() if hasattr(kind, name))]
     codes = [forward.__code__ for forward in forwards if hasattr(forward, "__code__")]
-    return {name.strip("_") for code in codes for name in code.co_names} | _OPERATORS
+    return {canonical(name) for code in codes for name in code.co_names} | _OPERATORS
