@@ -1,7 +1,9 @@
 """Apply rules to a copy of a model, look at the result after each, and keep what held its promise."""
 
+import gc
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from time import perf_counter
 from typing import Any, Literal
@@ -54,8 +56,20 @@ def apply_rules(
     model: nn.Module, chosen: Sequence[Rule], named: bool, example_inputs: Any, calibration: Iterable[Tensor] | None
 ) -> tuple[nn.Module, Report]:
     """``lite`` with rules in the order given; ``named``: each has to edit something, and cleanup acts by itself."""
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]), _no_collection():
         return _apply(model, chosen, named, Example.of(example_inputs), _batches(calibration))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Each collection would walk through all that surgery holds of the model and free next to nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _apply(
