@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from surgery.errors import one_line
 from surgery.observing import alike
+from surgery.observing.forward import FORWARD
 from surgery.observing.names import canonical, of_module
 from surgery.observing.observe import Call, ModuleRun, Observation, observe
-from surgery.observing.trace import FORWARD, Traced, Untraceable, compiled, trace
+from surgery.observing.trace import Traced, Untraceable, compiled, trace
 from surgery.operating.example import Example
 from surgery.operating.modes import restored_modes
 from surgery.operating.undo import preserved

@@ -5,8 +5,9 @@ from typing import Any, cast
 
 from torch import fx, nn
 
+from surgery.observing.forward import FORWARD
 from surgery.observing.names import changes_input, of_node
-from surgery.observing.trace import FORWARD, Traced, compiled
+from surgery.observing.trace import Traced, compiled
 
 _BASE = "_surgery_base"
 _CODE = "_surgery_code"
