@@ -1,7 +1,7 @@
 """What a rule is: it finds sites, and changes them in a way that a plan can repeat."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -14,7 +14,8 @@ from surgery.errors import one_line
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import changes_input, of_node
 from surgery.observing.trace import Traced, Untraceable
-from surgery.operating.rewrite import has_views, install, put_in_place
+from surgery.operating.rewrite import has_views, put_in_place
+from surgery.operating.rewritten_forward import install_rewritten
 from surgery.operating.walk import modules
 from surgery.patterns.pattern import CallPattern, Match, Pattern
 from surgery.record import Edit, Refusal
@@ -149,7 +150,7 @@ class Rule:
         """Make one edit in place. Raises LookupError where the site is not what the edit says."""
         module = submodule(model, edit.site)
         if "rewrites" in edit.params:
-            self._apply_rewrite(module, edit, evidence)
+            install_rewritten(module, edit, evidence, self._rewritten_places)
         elif not self.matches(module):
             raise LookupError(f"{edit.site} is a {type(module).__name__}, not what rule {self.name} replaces")
         else:
@@ -179,31 +180,31 @@ class Rule:
 
     def _propose_rewrites(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         for name, calls in evidence.own_calls(self.operations(), self.inplace_only).items():
-            traced = evidence.traced(name)
-            if isinstance(traced, Untraceable):
-                yield Refusal(self.name, name, f"calls {', '.join(sorted(calls))}; cannot trace it: {traced.reason}")
-                continue
-            train, evaluate = self.rewrite(traced.train), self.rewrite(traced.evaluate)
-            counts = {"train": train.count, "eval": evaluate.count}
-            for reason in dict.fromkeys([*evaluate.declined, *train.declined]):
-                yield Refusal(self.name, name, reason)
-            if any(counts.values()):
-                evidence.keep_rewritten(self.name, name, traced)
-                params = {"rewrites": counts, "trace": traced.method}
-                bound = ", for images like the example's" if traced.decided else ""
-                yield self.edit(name, f"{max(counts.values())} x {self.label()} in forward{bound}", params)
+            yield from self.propose_in(name, calls, evidence)
 
-    def _apply_rewrite(self, module: nn.Module, edit: Edit, evidence: Evidence) -> None:
-        if kept := evidence.take_rewritten(self.name, edit.site):
-            install(module, kept)
-            return
-        traced = evidence.traced(edit.site, edit.params["trace"])
+    def propose_in(self, name: str, calls: Iterable[str], evidence: Evidence) -> Iterator[Edit | Refusal]:
+        """The edit that rewrites one module's own forward, which makes these calls, and what it declines there."""
+        traced = evidence.traced(name)
         if isinstance(traced, Untraceable):
-            raise LookupError(f"{edit.site} cannot be traced: {traced.reason}")
-        counts = {"train": self.rewrite(traced.train).count, "eval": self.rewrite(traced.evaluate).count}
-        if counts != edit.params["rewrites"]:
-            raise LookupError(f"{edit.site}: rule {self.name} finds {counts}, the plan says {edit.params['rewrites']}")
-        install(module, Traced(traced.train, traced.evaluate, traced.method))
+            yield Refusal(self.name, name, f"calls {', '.join(sorted(calls))}; cannot trace it: {traced.reason}")
+            return
+        train, evaluate = self.rewrite(traced.train), self.rewrite(traced.evaluate)
+        counts = {"train": train.count, "eval": evaluate.count}
+        for reason in dict.fromkeys([*evaluate.declined, *train.declined]):
+            yield Refusal(self.name, name, reason)
+        if any(counts.values()):
+            evidence.keep_rewritten(self.name, name, traced)
+            params = {"rewrites": counts, "trace": traced.method}
+            bound = ", for images like the example's" if traced.decided else ""
+            action = f"{max(counts.values())} x {self.action(traced)} in forward{bound}"
+            yield self.edit(name, action, params)
+
+    def action(self, traced: Traced) -> str:
+        """What was rewritten in a forward, for people."""
+        return self.label()
+
+    def _rewritten_places(self, traced: Traced) -> dict[str, int]:
+        return {"train": self.rewrite(traced.train).count, "eval": self.rewrite(traced.evaluate).count}
 
     def label(self) -> str:
         """What the rule rewrites, for people."""

@@ -20,9 +20,8 @@ from surgery.operating.undo import preserved
 from surgery.operating.verify import broken_promise
 from surgery.record import Promise
 
-_OPERATORS = frozenset(
-    {"add", "sub", "mul", "div", "neg", "pow", "matmul"}
-)  # written as symbols, so any forward may have them
+# Written as symbols, so any forward may have them.
+_OPERATORS = frozenset({"add", "sub", "mul", "div", "neg", "pow", "matmul"})
 # Modules that are nothing but a call of the function they are named for; rules match them as modules.
 _ONE_CALL = {
     f"torch.nn.modules.{topic}"

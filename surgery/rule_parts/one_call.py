@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import of_node
 from surgery.observing.shapes import example
-from surgery.observing.trace import Untraceable
+from surgery.observing.trace import Traced
 from surgery.operating.rewrite import call_new_module, new_modules, put_in_place
 from surgery.record import Edit, Refusal
 from surgery.rule import Rewrites, Rule, replace_module, submodule
@@ -74,7 +74,7 @@ class OneCallRule(Rule):
     def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         """Calls in modules' own forward, then modules that are such a call."""
         for name, calls in self._callers(evidence).items():
-            yield from self._propose_caller(name, calls, evidence)
+            yield from self.propose_in(name, calls, evidence)
         for name, module in evidence.modules():
             if self.matches(module):
                 yield from self._propose_module(module, name, evidence)
@@ -112,20 +112,10 @@ class OneCallRule(Rule):
                     return True
         return False
 
-    def _propose_caller(self, name: str, calls: set[str], evidence: Evidence) -> Iterator[Edit | Refusal]:
-        traced = evidence.traced(name)
-        if isinstance(traced, Untraceable):
-            yield Refusal(self.name, name, f"calls {', '.join(sorted(calls))}; cannot trace it: {traced.reason}")
-            return
-        train, evaluate = self.rewrite(traced.train), self.rewrite(traced.evaluate)
-        for reason in dict.fromkeys([*evaluate.declined, *train.declined]):
-            yield Refusal(self.name, name, reason)
-        counts = {"train": train.count, "eval": evaluate.count}
-        if any(counts.values()):
-            evidence.keep_rewritten(self.name, name, traced)
-            made = dict.fromkeys(map(_described, new_modules(traced.evaluate).values()))
-            action = f"{max(counts.values())} x {', '.join(sorted(calls))} -> {', '.join(made)} in forward"
-            yield self.edit(name, action, {"rewrites": counts, "trace": traced.method})
+    def action(self, traced: Traced) -> str:
+        """The function, and what takes its calls' place."""
+        made = dict.fromkeys(map(_described, new_modules(traced.evaluate).values()))
+        return f"{', '.join(self.functions)} -> {', '.join(made)}"
 
     def operations(self) -> tuple[frozenset[str], ...]:
         """Any of the function's names."""

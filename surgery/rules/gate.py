@@ -11,10 +11,10 @@ from surgery.observing.names import canonical
 from surgery.observing.shapes import example
 from surgery.observing.trace import Traced, Untraceable
 from surgery.operating.rewrite import call_new_module, put_in_place
+from surgery.operating.rewritten_forward import install_rewritten
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, submodule
 from surgery.rule_parts.gates import Gate, find_and_measure, mean_gate
-from surgery.rule_parts.rewritten_forward import install_rewritten
 from surgery.rules.channel_scale import ChannelScale
 
 

@@ -13,10 +13,10 @@ from surgery.observing.evidence import Evidence
 from surgery.observing.names import canonical
 from surgery.observing.trace import Traced, Untraceable
 from surgery.operating.rewrite import put_in_place
+from surgery.operating.rewritten_forward import install_rewritten
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, submodule
 from surgery.rule_parts.clamped_line import ClampedLine, Line
-from surgery.rule_parts.rewritten_forward import install_rewritten
 from surgery.rules.bounded_activation import SIGMOID_SLOPE, in_order
 
 _TIMM = "timm.layers.activations"

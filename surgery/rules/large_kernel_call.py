@@ -14,7 +14,6 @@ from torch.utils import _pytree as pytree
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import behaves_as
 from surgery.observing.shapes import shape_of
-from surgery.observing.trace import Untraceable
 from surgery.operating.rewrite import put_in_place
 from surgery.patterns.pattern import CallPattern
 from surgery.record import Edit, Refusal
@@ -47,18 +46,11 @@ class SplitLargeKernelCalls(Rule):
             layer = behaves_as(module, nn.Conv2d) or is_plain(module, nn.Conv2d)
             if layer or not _may_be_large(evidence, name):
                 continue
-            traced = evidence.traced(name)
-            if isinstance(traced, Untraceable):
-                yield Refusal(self.name, name, f"calls conv2d; cannot trace it: {traced.reason}")
-                continue
-            train, evaluate = self.rewrite(traced.train), self.rewrite(traced.evaluate)
-            for reason in dict.fromkeys([*evaluate.declined, *train.declined]):
-                yield Refusal(self.name, name, reason)
-            counts = {"train": train.count, "eval": evaluate.count}
-            if any(counts.values()):
-                evidence.keep_rewritten(self.name, name, traced)
-                params = {"rewrites": counts, "trace": traced.method}
-                yield self.edit(name, f"{max(counts.values())} x large conv2d -> sum of small ones", params)
+            yield from self.propose_in(name, ["conv2d"], evidence)
+
+    def label(self) -> str:
+        """What becomes what."""
+        return "large conv2d -> sum of small ones"
 
     def rewrite(self, graph: fx.Graph) -> Rewrites:
         """Every call with a side of more than 5 taps, unless patches do not overlap."""
