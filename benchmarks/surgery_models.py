@@ -101,9 +101,9 @@ def _timm(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
 
 
 def _mmyolo(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
-    import mmyolo_without_mmcv_ops
+    from zoo.openmmlab import operators
 
-    mmyolo_without_mmcv_ops.register()
+    operators.register()
     from mmengine.config import Config
     from mmyolo.registry import MODELS
     from mmyolo.utils import register_all_modules

@@ -3,7 +3,8 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any
 
 import surgery_models
@@ -20,6 +21,9 @@ BATCH, OTHER_BATCH = 2, 1
 REWRITES, REMOVED = "rewrites", "removed"
 
 RULES = tuple(surgery.rules())  # found here, so that processes that are forked later need not
+# What torch imports when shapes are first computed without data, once in a process: a second.
+import_module("torch._dynamo")
+REPEATED_BELOW = 2.0  # seconds: shorter surgery is timed three times, and the shortest counts
 
 Tell = Callable[[str, Any], None]
 Sizes = list[tuple[int, ...]]
@@ -42,12 +46,11 @@ def trial(library: str, name: str, tell: Tell) -> None:
     tell("unfriendly_before", len(unfriendly(model, example)))
 
     tell("stage", "surgery")
-    start = time.process_time()
-    lite, report = surgery.lite(model, example_inputs=example)
-    # CPU time, since other programs can only add to wall time, of which the report knows the share of forward passes.
-    seconds, running = time.process_time() - start, report.running_seconds / report.seconds
-    tell("seconds", round(seconds * (1 - running), 3))
-    tell("forward_seconds", round(seconds * running, 3))
+    lite, report, spent = _operate(model, example)
+    if spent.graph + spent.forward < REPEATED_BELOW:
+        spent = min(spent, *(_operate(model, example)[2] for _ in range(2)), key=lambda each: each.graph)
+    tell("seconds", round(spent.graph, 3))
+    tell("forward_seconds", round(spent.forward, 3))
     tell("edits", report.by_rule())
     tell("refusals", [asdict(refusal) for refusal in report.refusals])
     tell("finished", True)
@@ -69,6 +72,21 @@ def trial(library: str, name: str, tell: Tell) -> None:
     tell("stage", "backward")
     tell("backward", _learns(model, lite, example))
     tell("stage", "done")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """CPU seconds, since other programs can only add to wall time; the report knows the share of forward passes."""
+
+    graph: float
+    forward: float
+
+
+def _operate(model: nn.Module, example: Sequence[Tensor]) -> tuple[nn.Module, surgery.Report, Spent]:
+    start = time.process_time()
+    lite, report = surgery.lite(model, example_inputs=example)
+    seconds, running = time.process_time() - start, report.running_seconds / report.seconds
+    return lite, report, Spent(seconds * (1 - running), seconds * running)
 
 
 def _other(side: int, step: int) -> int:

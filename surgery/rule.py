@@ -241,13 +241,14 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
             getattr(new, hooks).update(getattr(old, hooks))
         new._is_full_backward_hook = old._is_full_backward_hook
     for parent in modules(model):
-        for key in [key for key, child in parent._modules.items() if child is old]:
-            parent._modules[key] = new
+        if old in parent._modules.values():
+            parent._modules.update((key, new) for key, child in list(parent._modules.items()) if child is old)
         if type(parent).__module__.startswith("torch.nn.modules."):
             continue
-        for key, value in vars(parent).items():
-            if value.__class__ in _PLAIN and key not in _HOLDS and _holds(value, old):
-                vars(parent)[key] = _with(value, old, new)
+        held = vars(parent)
+        for key in [k for k, value in held.items() if value.__class__ in _PLAIN and value and k not in _HOLDS]:
+            if _holds(held[key], old):
+                held[key] = _with(held[key], old, new)
 
 
 def _holds(container: Any, module: nn.Module) -> bool:

@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from small_build import SmallBuild
+
+# The same examples on every run; to search for new ones: pytest --hypothesis-profile=default
+hypothesis.settings.register_profile("steady", derandomize=True)
+hypothesis.settings.load_profile("steady")
 
 REPOSITORY = Path(__file__).parents[1]
 STEPS = ("data", "baseline", "surgery", "check", "train", "export", "release", "index")
@@ -119,6 +124,13 @@ def recipe(source: str, extra: str = "") -> str:
         f"description: a model\nsource: {{library: torchvision, model: {source}}}\n"
         f"task: classification\ntarget: device\n{extra}"
     )
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """A test that uses torch draws the same numbers in whatever order tests run."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @dataclass(frozen=True)

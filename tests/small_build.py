@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 
 import surgery
-from zoo import atomic, imagefolder
+from zoo import atomic
 from zoo.config import Dataset, Preprocessing
+from zoo.data.summary import SUMMARY
 from zoo.job import Job
+from zoo.layouts import imagefolder
 from zoo.origin import Licences, Origin
 from zoo.rebuild import save_weights, source_model
 from zoo.steps import export, index, release
@@ -131,4 +133,4 @@ def _write_data(folder: Path) -> None:
         licence="CC0-1.0",
     )
     summary = imagefolder.summarise("speckles", dataset, folder, inside=True)
-    atomic.write_json(folder / imagefolder.SUMMARY, summary.model_dump(mode="json"))
+    atomic.write_json(folder / SUMMARY, summary.model_dump(mode="json"))

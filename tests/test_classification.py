@@ -14,10 +14,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 import surgery
-from zoo import imagefolder, tasks
+from zoo import tasks
 from zoo.config import Dataset, Distillation, Optimizer, Preprocessing, Schedule
+from zoo.data.summary import read_summary
 from zoo.errors import DatasetError, StepError, UnknownName
 from zoo.job import Job
+from zoo.layouts import imagefolder
 from zoo.origin import Origin
 from zoo.preprocess import Transform, cropped, to_rgb
 from zoo.rebuild import load_weights, save_weights, source_model
@@ -138,7 +140,7 @@ def test_a_damaged_image_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_validation_calibration_and_consumer_prepare_alike(digits: Path) -> None:
     inputs, labels = next(classification.validation_batches(digits, SMALL, batch_size=3))
-    summary = imagefolder.read_summary(digits)
+    summary = read_summary(digits)
     files = imagefolder.images(digits, summary, "val").files
     with Image.open(files[2]) as image:
         assert torch.equal(Transform(SMALL)(image), inputs[2])
@@ -178,7 +180,7 @@ def test_accuracy_is_counted_on_every_validation_image(digits: Path) -> None:
         "top5": 0.5,
         "images": 20,
         "dataset": "digits",
-        "dataset_digest": imagefolder.read_summary(digits).digest,
+        "dataset_digest": read_summary(digits).digest,
     }
     assert model.training
 
@@ -313,7 +315,7 @@ def test_published_weights_are_loaded_and_not_trained(
     from zoo.sources import torchvision
 
     model = torchvision.build("resnet18", num_classes=10)
-    monkeypatch.setattr(torchvision, "published", lambda name, weights: model.state_dict())
+    monkeypatch.setattr(torchvision, "published", lambda name, weights, image_size: model.state_dict())
     monkeypatch.setattr(torchvision, "labels", lambda name, weights: tuple("0123456789"))
     source = {"library": "torchvision", "model": "resnet18", "weights": "IMAGENET1K_V1"}
     settings = baseline_settings(source=source, weights="published", schedule=None, input_size=None)

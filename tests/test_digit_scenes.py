@@ -1,17 +1,24 @@
-"""Digit scenes and the ImageFolder layout: deterministic, whole, and refused with the reason where they are not."""
+"""Digit scenes of every task, and the ImageFolder layout: deterministic, whole, refused with the reason where not."""
 
+import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from zoo import datasets, imagefolder
+from zoo import datasets
 from zoo.config import Dataset
+from zoo.data.label_maps import read_labels
+from zoo.data.summary import SPLITS, expanded_root, read_summary
 from zoo.datasets import digit_scenes
+from zoo.digits import drawing, groups
 from zoo.errors import DatasetError, UnknownName
 from zoo.job import Job, Result
+from zoo.layouts import coco, imagefolder, label_pngs
 from zoo.steps import data
 
 MEAN = (0.5, 0.5, 0.5)
@@ -30,8 +37,18 @@ def dataset(**changes: object) -> Dataset:
     return Dataset.model_validate(settings | changes)
 
 
-def make(folder: Path, parameters: Mapping[str, int | float]) -> Result:
-    config = dataset(generator="digit_scenes", parameters=dict(parameters))
+SEGMENTATION = {"task": "segmentation", "layout": "label_pngs", "generator": "digit_scenes_segmentation"}
+SEGMENTATION |= {"num_classes": 11, "labels": ["background", *"0123456789"]}
+DETECTION = {"task": "detection", "layout": "coco", "generator": "digit_scenes_detection"}
+TASKS: dict[str, dict[str, object]] = {
+    "classification": {"generator": "digit_scenes"},
+    "segmentation": SEGMENTATION,
+    "detection": DETECTION,
+}
+
+
+def make(folder: Path, parameters: Mapping[str, int | float], task: str = "classification") -> Result:
+    config = dataset(**TASKS[task], parameters=dict(parameters))
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"dataset": config.model_dump(mode="json"), "name": "digits"}
     return data.run(Job("data", "digits", "demo", folder, folder.parent, settings, {}, "0" * 64))
@@ -41,15 +58,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*.*")}
 
 
-def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("task", "files"), [("classification", 31), ("segmentation", 61), ("detection", 33)])
+def test_same_seed_gives_the_same_bytes_and_another_seed_others(task: str, files: int, tmp_path: Path) -> None:
     small = {"train": 20, "val": 10, "size": 32}
     first, again, other = (tmp_path / name for name in ("first", "again", "other"))
-    make(first, small | {"seed": 3})
-    make(again, small | {"seed": 3})
-    make(other, small | {"seed": 4})
+    result = make(first, small | {"seed": 3}, task)
+    make(again, small | {"seed": 3}, task)
+    make(other, small | {"seed": 4}, task)
     assert contents(first) == contents(again)
-    assert len(contents(first)) == 31
-    digests = {imagefolder.read_summary(folder).digest for folder in (first, again, other)}
+    assert {file.relative_to(first).as_posix() for file in result.outputs} == contents(first).keys()
+    assert len(contents(first)) == files
+    digests = {read_summary(folder).digest for folder in (first, again, other)}
     assert len(digests) == 2
 
 
@@ -60,11 +79,19 @@ def test_more_images_leave_the_others_as_they_are(tmp_path: Path) -> None:
     assert few.items() <= many.items()
 
 
+def test_classification_s_pixels_are_those_that_accuracies_were_measured_on(tmp_path: Path) -> None:
+    digit_scenes.generate(tmp_path, train=20, val=10, size=32, seed=3)
+    digest = hashlib.sha256()
+    for file in sorted(tmp_path.rglob("*.png")):
+        digest.update(file.relative_to(tmp_path).as_posix().encode() + b"\0" + Image.open(file).tobytes())
+    assert digest.hexdigest() == "4c6c3b245fbed5018148dc7b1b982c007b74df78e35fc9ddb167c9ead690f2f7"
+
+
 def test_the_step_promises_every_image_and_describes_them(tmp_path: Path) -> None:
     result = make(tmp_path / "digits", {"train": 20, "val": 10, "size": 32})
     assert len(result.outputs) == 31
     assert all(file.is_file() for file in result.outputs)
-    summary = imagefolder.read_summary(tmp_path / "digits")
+    summary = read_summary(tmp_path / "digits")
     assert (summary.counts, summary.root, summary.labels) == (
         {"train": 20, "val": 10},
         ".",
@@ -81,15 +108,75 @@ def test_what_a_kill_left_is_replaced(tmp_path: Path) -> None:
     (folder / "train" / "0").mkdir(parents=True)
     (folder / "train" / "0" / "9999.png").write_bytes(b"half")
     make(folder, {"train": 10, "val": 10, "size": 32})
-    assert imagefolder.read_summary(folder).counts == {"train": 10, "val": 10}
+    assert read_summary(folder).counts == {"train": 10, "val": 10}
     assert not (folder / "partial").exists()
 
 
 def test_train_and_validation_share_no_digit() -> None:
-    pools = digit_scenes._digit_pools(seed=0)
+    pools = drawing.digit_pools(seed=0)
     masks = {split: {mask.tobytes() for pool in pools[split] for mask in pool} for split in pools}
     assert len(masks["train"] | masks["val"]) == 1797
     assert not masks["train"] & masks["val"]
+
+
+def test_train_and_validation_share_no_part_of_a_photograph() -> None:
+    pools = drawing.photograph_pools()
+    sizes = [[photograph.size for photograph in pools[split]] for split in SPLITS]
+    assert sizes == [[(448, 427), (448, 427)], [(192, 427), (192, 427)]]  # of two that are 640 pixels wide
+
+
+def test_labels_are_where_the_digits_were_painted(tmp_path: Path) -> None:
+    make(tmp_path, {"train": 20, "val": 10, "size": 64, "noise": 0}, "segmentation")
+    summary = read_summary(tmp_path)
+    assert (summary.num_classes, summary.labels[3]) == (11, "2")
+    images = label_pngs.images(tmp_path, summary, "train")
+    for index, (file, label) in enumerate(zip(images.files, images.labels, strict=True)):
+        grey = np.asarray(Image.open(file).convert("L"), float)
+        labels = read_labels(label, 11)
+        assert labels.shape == grey.shape == (64, 64)
+        assert set(np.unique(labels)) > {0}
+        assert index % 10 + 1 in labels  # the first digit goes round the classes
+        assert grey[labels > 0].mean() > grey[labels == 0].mean() + 30
+    assert len(images.files) == 20
+
+
+def test_boxes_are_around_what_is_seen_and_overlap_little(tmp_path: Path) -> None:
+    make(tmp_path, {"train": 40, "val": 10, "size": 96, "most": 4}, "detection")
+    summary = read_summary(tmp_path)
+    assert (summary.labels, summary.counts) == (tuple("0123456789"), {"train": 40, "val": 10})
+    images = coco.images(tmp_path, summary, "train")
+    counts = {len(boxes) for boxes in images.boxes}
+    assert counts == {1, 2, 3, 4}
+    assert [classes[0] for classes in images.classes] == [index % 10 for index in range(40)]
+    for boxes in images.boxes:
+        assert all(8 <= max(right - left, bottom - top) <= 64 for left, top, right, bottom in boxes)
+        assert all(groups.shared(one, other) <= 0.2 for one, other in itertools.combinations(boxes, 2))
+
+
+def test_what_a_later_digit_covers_is_not_seen(tmp_path: Path) -> None:
+    style = drawing.Style(64, 0.5, 0.7, 100.0, fragments=0, strokes=0, noise=0.0)
+    scenes = list(groups.written(tmp_path / "x", "val", 10, style, seed=0, most=3, overlap=0.5))
+    pairs = [pair for scene in scenes for pair in itertools.combinations(scene.digits, 2)]
+    assert len(pairs) >= 5
+    assert not any((one.seen & other.seen).any() for one, other in pairs)
+    for digit in (digit for scene in scenes for digit in scene.digits):
+        left, top, right, bottom = digit.box
+        assert digit.seen[top:bottom, left:right].sum() == digit.seen.sum() > 0
+        assert digit.seen[top].any()
+        assert digit.seen[:, right - 1].any()
+
+
+@pytest.mark.parametrize(
+    ("other", "share"), [((0, 0, 2, 2), 1.0), ((2, 0, 4, 2), 0.0), ((1, 0, 3, 2), 1 / 3), ((0, 0, 4, 4), 0.25)]
+)
+def test_the_intersection_over_union_of_boxes(other: tuple[int, int, int, int], share: float) -> None:
+    assert groups.shared((0, 0, 2, 2), other) == groups.shared(other, (0, 0, 2, 2)) == share
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_size_out_of_range_is_one_clear_error(task: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"generator digit_scenes.*correct"):
+        make(tmp_path / "digits", {"train": 10, "val": 10, "size": 32, "largest": 2.5, "smallest": 2.0}, task)
 
 
 def test_a_wrong_parameter_is_one_clear_error(tmp_path: Path) -> None:
@@ -104,7 +191,7 @@ def test_an_unknown_generator_suggests_the_near_one() -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for split in imagefolder.SPLITS:
+    for split in SPLITS:
         for label in ("cat", "dog"):
             (tmp_path / split / label).mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(tmp_path / split / label / "0.png")
@@ -132,7 +219,7 @@ def test_everything_that_is_missing_is_said_at_once(tree: Path) -> None:
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("missing", imagefolder.SPLITS)
+@pytest.mark.parametrize("missing", SPLITS)
 def test_a_missing_split_is_named(tree: Path, missing: str) -> None:
     (tree / missing).rename(tree / "elsewhere")
     with pytest.raises(DatasetError, match=f"{missing}/ is missing"):
@@ -141,12 +228,12 @@ def test_a_missing_split_is_named(tree: Path, missing: str) -> None:
 
 def test_a_missing_folder_and_an_unset_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DatasetError, match="no such folder; put pets there"):
-        imagefolder.expanded_root("pets", dataset(root=str(tmp_path / "none")))
+        expanded_root("pets", dataset(root=str(tmp_path / "none")))
     monkeypatch.delenv("PETS", raising=False)
     with pytest.raises(DatasetError, match=r"\$PETS/images is not set"):
-        imagefolder.expanded_root("pets", dataset(root="$PETS/images"))
+        expanded_root("pets", dataset(root="$PETS/images"))
     monkeypatch.setenv("PETS", str(tmp_path))
-    assert imagefolder.expanded_root("pets", dataset(root="$PETS")) == tmp_path
+    assert expanded_root("pets", dataset(root="$PETS")) == tmp_path
 
 
 def test_an_image_that_went_missing_is_noticed(tree: Path) -> None:
@@ -159,4 +246,4 @@ def test_an_image_that_went_missing_is_noticed(tree: Path) -> None:
 def test_a_damaged_summary_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({"name": "pets"}))
     with pytest.raises(DatasetError, match="build the data step again"):
-        imagefolder.read_summary(tmp_path)
+        read_summary(tmp_path)

@@ -96,7 +96,7 @@ def test_a_difference_names_the_first_module(tiny: Tiny, images: torch.Tensor, e
 
 
 def test_nan_is_never_within_tolerance(tiny: Tiny, images: torch.Tensor, exported: onnx.ModelProto) -> None:
-    found = parity.difference(torch.zeros(2, 3), torch.full((2, 3), torch.nan))
+    found = parity.difference([torch.zeros(2, 3)], [torch.full((2, 3), torch.nan)])
     with pytest.raises(StepError, match="nan"):
         parity.require(found, tiny, exported, images, 1e9)
 
@@ -185,6 +185,7 @@ def test_the_step_leaves_files_that_describe_themselves(small_build: SmallBuild)
             "layout": "NCHW",
             "channels": "RGB",
             "size": [SIZE, SIZE],
+            "geometry": "crop",
             "resize": SIZE,
             "interpolation": "bilinear",
             "mean": list(ORIGIN.preprocessing.mean),

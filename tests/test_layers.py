@@ -15,9 +15,11 @@ TORCH_FREE = {
     *("zoo", "dodo"),
     *(f"zoo.{name}" for name in ("atomic", "cli", "config", "errors", "index", "job", "origin", "plan", "progress")),
     *(f"zoo.{name}" for name in ("recipe", "records", "sources", "tasks")),
+    *(f"zoo.data.{name}" for name in ("coco_json", "summary", "image_files", "label_maps")),
+    *("zoo.metric_names", "zoo.predicting.predictions"),
     *(
         f"zoo.{folder}.{file.stem}"
-        for folder in ("building", "reading")
+        for folder in ("building", "layouts", "reading")
         for file in (REPOSITORY / "zoo" / folder).glob("[!_]*.py")
     ),
 }

@@ -21,7 +21,7 @@ from small_checkout import (
     write,
 )
 
-from zoo.errors import InvalidInput
+from zoo.errors import InvalidInput, MissingLibrary
 from zoo.reading import library, registry, schema, strict_yaml
 from zoo.sources import torchvision
 
@@ -62,7 +62,7 @@ def test_the_projects_own_files_load() -> None:
     assert {"mobilenet_v2_lite", "mobilenet_v3_small_lite", "mobilenet_v3_large_lite"} <= set(loaded.recipes)
     assert {"efficientnet_b0_lite", "efficientnet_b1_lite", "resnet50"} <= set(loaded.recipes)
     assert loaded.recipes["resnet50"].surgery.expect == "no_edits"
-    assert loaded.profiles["demo"].starter == ("mobilenet_v2_lite", "mobilenet_v3_small_lite")
+    assert loaded.profiles["demo"].starter == ("mobilenet_v2_lite", "mobilenetv3_small_100_lite", "yolov8_n_lite")
     assert loaded.profiles["full"].weights == "published"
 
 
@@ -79,6 +79,7 @@ BAD_VALUES = [
     ("train:", "train:\n  shedule: x", ":9: train.shedule: unknown field; did you mean 'schedule'?"),
     ("target: chip\n", "", ":1: target: required field is missing; add 'target: ...'"),
     ("  model: mobilenet_v2\n", "", ":2: source.model: required field is missing; add 'model: ...'"),
+    ("  model:", "  config: x.py\n  model:", ":4: source.config: stands beside model; remove one of the two"),
     ("epochs: 3", "epochs: '8'", ":9: train.epochs: should be a whole number, not '8'; remove the quotes"),
     ("epochs: 3", "epochs: 8.5", ":9: train.epochs: should be a whole number, not 8.5"),
     ("epochs: 3", "epochs: 0", ":9: train.epochs: should be greater than 0, not 0"),
@@ -430,11 +431,14 @@ def test_everything_wrong_is_reported_at_once_sorted_by_file_and_line(checkout: 
     ]
 
 
-def test_a_missing_library_names_the_extra(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_keeps_no_other_recipe_from_being_built(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torchvision.catalogue.cache_clear()
     monkeypatch.setattr(torchvision, "find_spec", lambda name: None)
-    cure = "pip install 'lite-zoo[torchvision]'"
-    assert complaints(checkout) == [RECIPE + f":3: source.library: torchvision is not installed; {cure}"]
+    assert library.load(checkout).recipes
+    with pytest.raises(MissingLibrary, match=r"torchvision is not installed; pip install 'lite-zoo\[torchvision\]'"):
+        torchvision.catalogue()
 
 
 def test_a_folder_that_is_no_checkout(tmp_path: Path) -> None:

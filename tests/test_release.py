@@ -78,9 +78,9 @@ def test_plan_json_is_enough_with_the_weights(small_build: SmallBuild) -> None:
 def test_the_card_says_what_it_is_and_on_which_data(small_build: SmallBuild) -> None:
     card = (small_build.zoo / "models" / NAME / "v1" / "card.md").read_text()
     assert card.startswith(f"# {NAME}\n\nA lite version of torchvision's `mobilenet_v3_small`")
-    assert "90.0 % (3 ep.) | 50.0 % | 87.5 % (2 ep.)" in card
+    assert "| top-1 | 90.0 % (3 ep.) | 50.0 % | 87.5 % (2 ep.) |" in card
     assert "`speckles` (8 validation images" in card
-    assert "says nothing about any other data. It is a stand-in that the build generates, not ImageNet" in card
+    assert "says nothing about any other data. It is a stand-in that the build generates: no figure" in card
     for heading in ("Results", "Surgery", "Use", "Licences", "Provenance"):
         assert f"\n## {heading}\n" in card
 

@@ -64,6 +64,13 @@ def test_classifiers_that_need_values_to_build_return_one_tensor_in_training_too
     assert network(torch.zeros(2, 3, size, size)).shape == (2, 7)
 
 
+def test_vision_transformers_are_built_for_an_image_size() -> None:
+    with torch.device("meta"):
+        assert torchvision.build("vit_b_16", num_classes=7, image_size=64).encoder.pos_embedding.shape[1] == 16 + 1
+        assert torchvision.build("vit_b_16", num_classes=7).encoder.pos_embedding.shape[1] == 14 * 14 + 1
+        torchvision.build("resnet18", num_classes=7, image_size=64)  # takes any size and needs no telling
+
+
 @pytest.mark.parametrize("model", CLASSIFIERS)
 def test_what_published_classifiers_say_of_themselves(model: str) -> None:
     for weights in set(torchvision.catalogue()[model].weights) - {"IMAGENET1K_FEATURES"}:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zoo import progress
 from zoo.config import Optimizer, Preprocessing, Schedule
 from zoo.errors import DatasetError, TrainingDiverged
-from zoo.imagefolder import Images
+from zoo.layouts.imagefolder import Images
 from zoo.training import checkpoints
 from zoo.training.hooks import EpochEnd
 from zoo.training.images import ImageSet, batches, training_loader
@@ -93,7 +93,7 @@ def fit(
     objective: Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor] = loss,
 ) -> Trained:
     loader = training_loader(ImageSet(images, PREPROCESSING, plan.augmentation, plan.seed), plan.batch_size, 0)
-    return train(model, objective, loader, evaluate, plan, name="tiny", folder=folder, key=KEY)
+    return train(model, objective, loader, evaluate, plan, metric="top1", name="tiny", folder=folder, key=KEY)
 
 
 @pytest.mark.parametrize("average", [0.8, None])

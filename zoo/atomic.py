@@ -23,12 +23,17 @@ def write_json(file: Path, value: Any) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Write UTF-8 text in place of ``file``, whose folder is made where it is missing."""
+    write_bytes(file, text.encode("utf-8"))
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write ``content`` in place of ``file``, whose folder is made where it is missing."""
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
             os.fchmod(stream.fileno(), 0o666 & ~_umask)
         replace_file(temporary, file)
     except BaseException:  # also Ctrl-C: no litter beside the file

@@ -1,4 +1,4 @@
-"""The command `zoo`. Exit codes: 0 all well, 1 something is damaged, 2 a name or place that does not exist."""
+"""The command `zoo`. Exit codes: 0 all well, 1 something is damaged, 2 a name, place or file that cannot be used."""
 
 import json
 import sys
@@ -11,6 +11,7 @@ import click
 
 from zoo import index as table
 from zoo.errors import IntegrityError, ZooError
+from zoo.metric_names import spelt
 from zoo.releases import consumer
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def list_(pattern: str | None, task: str | None, index: str | None, json_: bool)
         click.echo(json.dumps([asdict(entry) for entry in newest], indent=2, sort_keys=True))
         return
     rows = [_listed(entry) for entry in newest]
-    _print_table(("name", "version", "task", "accuracy", "MACs (M)", "parameters (M)", "speed-up"), rows)
+    _print_table(("name", "version", "task", "metric", "MACs (M)", "parameters (M)", "speed-up"), rows)
 
 
 @main.command()
@@ -77,6 +78,33 @@ def show(name: str, version: int | None, index: str | None, json_: bool) -> None
         return
     for label, value in _facts(release.manifest, release.folder):
         click.echo(f"{label:<15} {value}")
+
+
+@main.command()
+@click.argument("name")
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Draw it here: a .png, .jpg or what Pillow writes."
+)
+@click.option("--version", type=click.IntRange(min=1), help="Default: the latest.")
+@where
+@as_json
+def predict(name: str, image: Path, output: Path | None, version: int | None, index: str | None, json_: bool) -> None:
+    """Run the release NAME on IMAGE and print what it finds: classes, each one's share of the pixels, or boxes.
+
+    Corners of boxes are left, top, right, bottom in pixels of the image as it is stored: like training, this does not
+    turn an image as its EXIF orientation says.
+    """
+    from zoo.predicting.releases import predict as found
+
+    findings = found(consumer.get(name, version, index=index), image, output)
+    if json_:
+        click.echo(json.dumps([finding.as_json() for finding in findings], indent=2, sort_keys=True))
+        return
+    for finding in findings:
+        click.echo(finding)
+    if not findings:
+        click.echo("nothing found")
 
 
 @main.command()
@@ -100,7 +128,7 @@ def verify(name: str | None, index: str | None) -> None:
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @where
 def results(profile: str, markdown: bool, index: str | None) -> None:
-    """Print accuracy, MACs, parameters and latency of every model, before and after."""
+    """Print the metric, MACs, parameters and latency of every model, before and after."""
     from zoo.releases import results as shown
 
     manifests = shown.latest(consumer.location(index or Path("artifacts") / profile / "zoo"))
@@ -117,7 +145,7 @@ def _listed(entry: "Entry") -> tuple[str, ...]:
         entry.name,
         str(entry.version),
         entry.task,
-        f"{entry.value * 100:.1f} % {entry.metric} on {entry.dataset}",
+        f"{entry.value * 100:.1f} % {spelt(entry.metric)} on {entry.dataset}",
         f"{entry.macs / 1e6:.1f}",
         f"{entry.parameters / 1e6:.2f}",
         f"{entry.speed_up:.2f}x",

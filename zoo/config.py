@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 NAME_PATTERN = r"^[A-Za-z0-9](\.?[A-Za-z0-9_\-])*$"  # names become file names: no '/', no '..', no leading '.' or '-'
 NAME_LENGTH = 100
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
+# What a library calls its models may hold folders and dots, but never leads out of a folder.
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]*([./][A-Za-z0-9_\-]+)*$", max_length=200)]
 Positive = Annotated[int, Field(gt=0)]
 MIN_OPSET, MAX_OPSET = 18, 23  # of ONNX, that PyTorch's exporter writes
 Opset = Annotated[int, Field(ge=MIN_OPSET, le=MAX_OPSET)]
@@ -25,25 +27,33 @@ Deviation = Annotated[tuple[AboveZero, AboveZero, AboveZero], Field(strict=False
 
 
 class Preprocessing(Config):
-    """From an RGB image to the model's input: resize the short side, centre-crop, scale to [0, 1], normalise."""
+    """From an RGB image to the model's input: fit it into a square, scale to [0, 1], normalise.
 
-    resize: Positive  # pixels of the short side
-    size: Positive  # pixels of the square crop, which is the model's input
+    ``geometry`` is how it is fitted: "crop" resizes the short side to ``resize`` and takes the central square;
+    "letterbox" resizes the long side to ``size`` and fills the rest, half of it on either side, with grey.
+    """
+
+    geometry: Literal["crop", "letterbox"] = "crop"
+    resize: Positive  # pixels of the short side; of the long side in a letterbox, where it is the size
+    size: Positive  # pixels of the square, which is the model's input
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
-    mean: Rgb
+    mean: Rgb  # of pixels in [0, 1], in the order red, green, blue, whatever the order of channels
     std: Deviation
+    channels: Literal["RGB", "BGR"] = "RGB"  # their order in the model's input
 
 
 class Dataset(Config):
     """Where a dataset is and what it holds. With a ``generator`` it is made on the spot, else ``root`` must exist."""
 
     description: str
-    task: Literal["classification"]
-    layout: Literal["imagefolder"]  # train/<class>/*.png and val/<class>/*.png
+    task: Name  # a module of zoo.tasks
+    layout: Name  # a module of zoo.layouts
     generator: Name | None = None  # a module of zoo.datasets
     parameters: dict[str, int | float] = {}  # the generator's arguments
     root: str | None = None  # a folder; $VARIABLES are expanded
     num_classes: Positive
+    labels: Annotated[tuple[str, ...], Field(strict=False)] = ()  # where the files do not name the classes
+    corrupt: Literal["refuse", "skip"] = "refuse"  # what to do with an image or annotation that cannot be read
     mean: Rgb
     std: Deviation
     licence: str
@@ -61,7 +71,11 @@ class Optimizer(Config):
 
 
 class Distillation(Config):
-    """Logit distillation (Hinton et al. 2015): ``weight`` of the teacher's term, softmax ``temperature``."""
+    """What the source teaches: ``weight`` of its term in the loss.
+
+    Of a classifier and a segmenter by logits (Hinton et al. 2015) at the softmax ``temperature``; of a detector by what
+    its neck gives, where there is no temperature.
+    """
 
     weight: Annotated[float, Field(gt=0, le=1)] = 0.5
     temperature: Annotated[float, Field(gt=0)] = 2.0
@@ -76,9 +90,10 @@ class Schedule(Config):
     optimizer: Optimizer
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Fraction = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None  # longer gradients, of all weights, are scaled to this
     ema_decay: Fraction | None = None  # exponential moving average of the weights, per iteration
     distillation: Distillation | None = Distillation()  # used where the model has a teacher
-    augmentation: Literal["none", "shift", "crop_flip"] = "none"
+    augmentation: Literal["none", "shift", "crop_flip"] = "none"  # how a part is cropped is the task's
     workers: Annotated[int, Field(ge=0)] = 0  # data-loading processes
     seed: int = 0
 
@@ -115,6 +130,13 @@ class ProfileTask(Config):
     train: Name  # schedule that fine-tunes the lite model
 
 
+class ProfileModel(Config):
+    """Schedules of one model in place of its task's, such as shorter ones where it would train for hours."""
+
+    baseline: Name | None = None
+    train: Name | None = None
+
+
 class Profile(Config):
     """Which data and schedules a build uses."""
 
@@ -122,4 +144,5 @@ class Profile(Config):
     weights: Literal["scratch", "published"]
     starter: Annotated[tuple[Name, ...], Field(strict=False)] = ()
     tasks: dict[str, ProfileTask]
+    models: dict[str, ProfileModel] = {}  # by recipe
     timeout_minutes: dict[str, Positive] = {}  # by step; `default` for those not named

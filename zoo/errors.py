@@ -8,6 +8,7 @@
     |-- DatasetError          a dataset is missing, empty or damaged
     |-- MissingWeights        published weights are not here and cannot be downloaded
     |-- MissingLibrary        a recipe or release needs a package that is not installed
+    |-- UnusableFile          an image to look at is not there, or its picture cannot be written where it should be
     |-- UnknownName           no such release, model or version; suggests near ones
     |-- MissingIndex          there is no zoo where one was looked for
     |-- UnsupportedFormat     a file was written by a newer lite-zoo
@@ -71,6 +72,10 @@ class MissingWeights(ZooError):
 
 class MissingLibrary(ZooError):
     """A package that is needed is not installed."""
+
+
+class UnusableFile(ZooError):
+    """An image to look at is not there, or a picture cannot be written where it should be."""
 
 
 class UnknownName(ZooError):

@@ -1,10 +1,10 @@
 """Where a model comes from: enough to build the source model again, in another process and another place."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from zoo.config import Config, Name, Positive, Preprocessing
+from zoo.config import Config, ModelName, Name, Positive, Preprocessing
 
 
 class Licences(Config):
@@ -19,8 +19,10 @@ class Origin(Config):
 
     library: Name
     library_version: str
-    model: Name
-    weights: Name | None  # published weights it started from; none: trained from scratch
+    model: ModelName
+    # What the recipe changes in the model as the library builds it: JSON values, arguments of the source's `build`.
+    options: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None  # published weights it started from; none: trained from scratch
     task: Name
     num_classes: Positive
     labels: Annotated[tuple[str, ...], Field(strict=False)]

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from zoo import layouts
 from zoo.config import Config, Dataset, ProfileTask, Schedule, Target
 from zoo.errors import UnknownName, did_you_mean
 from zoo.reading.library import Library
@@ -27,8 +28,11 @@ class Model:
 
     @cached_property
     def task(self) -> ProfileTask:
-        """Which data and schedules the model's task uses."""
-        return self.library.profiles[self.profile].tasks[self.recipe.task]
+        """Which data and schedules the model uses: its task's, and those that the profile has for it alone."""
+        profile = self.library.profiles[self.profile]
+        own = profile.models.get(self.name)
+        changes = own.model_dump(exclude_none=True) if own else {}
+        return profile.tasks[self.recipe.task].model_copy(update=changes)
 
     @property
     def dataset(self) -> Dataset:
@@ -60,7 +64,11 @@ class Model:
     @property
     def used(self) -> tuple[tuple[str, str], ...]:
         """Which of the modules that are found by name this model uses."""
-        return (("zoo.sources", self.recipe.source.library), ("zoo.tasks", self.recipe.task))
+        return (
+            ("zoo.sources", self.recipe.source.library),
+            ("zoo.tasks", self.recipe.task),
+            ("zoo.layouts", self.dataset.layout),
+        )
 
 
 def model(library: Library, name: str, profile: str) -> Model:
@@ -77,16 +85,20 @@ def without_words(part: Config) -> Settings:
 
 def data_settings(name: str, dataset: Dataset) -> Settings:
     """Of the data step, which is a dataset's and not a model's."""
-    return {"dataset": without_words(dataset), "name": name, "folder": _state(dataset.root)}
+    return {"dataset": without_words(dataset), "name": name, "folder": _state(dataset)}
 
 
-def _state(root: str | None) -> Settings | None:
-    """Which folder a dataset of the user's is, and whether an image came or went: its folders' times tell."""
-    if root is None:
+def _state(dataset: Dataset) -> Settings | None:
+    """Which folder a dataset of the user's is, and whether it changed.
+
+    Its folders' times tell whether an image came or went; those of its lists and annotations tell of edits inside.
+    """
+    if dataset.root is None:
         return None
-    expanded = os.path.expanduser(os.path.expandvars(root))  # noqa: PTH111 - Path.expanduser raises for unknown users
+    expanded = os.path.expanduser(os.path.expandvars(dataset.root))  # noqa: PTH111 - Path.expanduser raises for unknown users
     folder = Path(expanded)
-    inside = sorted(place for pattern in ("*/", "*/*/") for place in folder.glob(pattern)) if expanded else []
+    patterns = ("*/", "*/*/", *layouts.find(dataset.layout).INDEXES)
+    inside = sorted(place for pattern in patterns for place in folder.glob(pattern)) if expanded else []
     times = "".join(f"{place.relative_to(folder)} {place.lstat().st_mtime_ns}\n" for place in inside)
     return {"path": expanded, "times": hashlib.sha256(times.encode("utf-8", "surrogateescape")).hexdigest()}
 

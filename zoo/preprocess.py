@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+GREY = 114  # of 255, around an image in its letterbox, as the YOLO family was trained with
+
+
 @dataclass(frozen=True)
 class Transform:
     """A PIL image, or an array (H, W, 3) or (H, W) of uint8, to a normalised float32 tensor (3, size, size)."""
@@ -23,7 +26,7 @@ class Transform:
     preprocessing: Preprocessing
 
     def __call__(self, image: Any) -> Tensor:
-        return normalised(to_pixels(cropped(to_rgb(image), self.preprocessing)), self.preprocessing)
+        return normalised(to_pixels(fitted(to_rgb(image), self.preprocessing)), self.preprocessing)
 
 
 def to_rgb(image: Any) -> "Image.Image":
@@ -51,6 +54,45 @@ def to_rgb(image: Any) -> "Image.Image":
     return picture.convert("RGB")
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where an image lies in the model's input: a point (x, y) of the image is at ``scale * (x, y) + offset``."""
+
+    scale: tuple[float, float]  # across, down
+    offset: tuple[float, float]  # pixels of the input
+
+
+def fitted(image: "Image.Image", preprocessing: Preprocessing) -> "Image.Image":
+    """An RGB image as the square that the model takes, as ``preprocessing.geometry`` says."""
+    return (letterboxed if preprocessing.geometry == "letterbox" else cropped)(image, preprocessing)
+
+
+def placement(width: int, height: int, preprocessing: Preprocessing) -> Placement:
+    """Where ``letterboxed`` puts an image of these sides."""
+    inner = _inner(width, height, preprocessing.size)
+    left, top = ((preprocessing.size - side) // 2 for side in inner)
+    return Placement((inner[0] / width, inner[1] / height), (left, top))
+
+
+def letterboxed(image: "Image.Image", preprocessing: Preprocessing) -> "Image.Image":
+    """Long side to ``size`` (aspect kept, antialiased), in the middle of a grey square."""
+    from PIL import Image
+
+    size, inner = preprocessing.size, _inner(*image.size, preprocessing.size)
+    if image.size != inner:
+        image = image.resize(inner, Image.Resampling[preprocessing.interpolation.upper()])
+    if inner == (size, size):
+        return image
+    square = Image.new("RGB", (size, size), (GREY, GREY, GREY))
+    square.paste(image, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    return square
+
+
+def _inner(width: int, height: int, size: int) -> tuple[int, int]:
+    scale = size / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def cropped(image: "Image.Image", preprocessing: Preprocessing) -> "Image.Image":
     """Short side to ``resize`` (aspect kept, antialiased), then the central square of ``size``; black beyond the image.
 
@@ -76,10 +118,12 @@ def to_pixels(image: "Image.Image") -> Tensor:
 
 
 def normalised(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Pixels (..., 3, H, W) of uint8 to [0, 1], less the mean, over the standard deviation; memory layout is kept."""
+    """RGB pixels (..., 3, H, W) of uint8 to [0, 1], less the mean, over the standard deviation, in the model's order
+    of channels; memory layout is kept."""
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(3, 1, 1)
-    return (pixels.to(torch.float32) / 255 - mean) / std
+    image = (pixels.to(torch.float32) / 255 - mean) / std
+    return image.flip(-3) if preprocessing.channels == "BGR" else image
 
 
 def _pil_image(image: Any) -> "Image.Image":

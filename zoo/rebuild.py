@@ -20,7 +20,9 @@ def source_model(origin: Origin) -> nn.Module:
 
     Raises MissingLibrary where the source's library is not installed.
     """
-    return sources.find(origin.library).build(origin.model, num_classes=origin.num_classes)
+    library = sources.find(origin.library)
+    size = origin.preprocessing.size
+    return library.build(origin.model, num_classes=origin.num_classes, image_size=size, **origin.options)
 
 
 def read_plan(file: Path) -> surgery.Plan:

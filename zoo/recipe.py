@@ -4,15 +4,28 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from zoo.config import Config, Name, Opset, Positive
+from zoo.config import Config, ModelName, Name, Opset, Positive
+
+Anchors = Annotated[
+    tuple[Annotated[tuple[Annotated[tuple[float, float], Field(strict=False)], ...], Field(strict=False)], ...],
+    Field(strict=False),
+]
 
 
 class Source(Config):
     """The published model: its library, its name there, and which of its published weights."""
 
     library: Name
-    model: Name
+    model: ModelName | None = None  # either this
+    config: ModelName | None = None  # or this, where the library knows its models by config files
     weights: Name | None = None  # needed by profiles that use published weights
+    checkpoint: str | None = None  # a path or URL, in place of published weights
+    anchors: Anchors | None = None  # width and height in pixels, by level; none: the config's own
+
+    @property
+    def name(self) -> str:
+        """What the library knows the model by."""
+        return self.model or self.config or ""
 
 
 class Surgery(Config):
@@ -38,6 +51,8 @@ class Export(Config):
     opset: Opset | None = None  # none: the target's
     dynamic_batch: bool = False
     simplify: bool = True
+    argmax: bool = False  # segmentation: the output is each pixel's class, not its logits
+    nms: bool = False  # detection: the outputs are what non-maximum suppression leaves
     tolerance: Annotated[float, Field(gt=0)] = 1e-3  # largest |onnx - torch| over the largest |torch| of the outputs
 
 

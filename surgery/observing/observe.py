@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -66,7 +67,15 @@ class Observation:
 
     def users(self, tensor: Tensor) -> list[Call]:
         """The calls that read a tensor."""
-        return [call for call in self.calls if token(tensor) in call.inputs]
+        return self._readers.get(token(tensor), [])
+
+    @cached_property
+    def _readers(self) -> Mapping[int, list[Call]]:
+        readers: dict[int, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            for read in dict.fromkeys(call.inputs):
+                readers[read].append(call)
+        return dict(readers)
 
 
 _tokens: Any = WeakTensorKeyDictionary()

@@ -150,8 +150,9 @@ class Build:
 
     def _used(self, step: str, name: str) -> code_version.Used:
         if step == DATA:
-            generator = self.library.datasets[name].generator
-            return (("zoo.datasets", generator),) if generator else ()
+            dataset = self.library.datasets[name]
+            made_by = (("zoo.datasets", dataset.generator),) if dataset.generator else ()
+            return (("zoo.layouts", dataset.layout), *made_by)
         return self._models(name).used
 
     def _why_stale(self, step: str, name: str) -> str | None:

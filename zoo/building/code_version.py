@@ -24,7 +24,18 @@ from zoo import atomic
 # it is words and files around the work. Without this, rewording an error would train every model again.
 NEUTRAL = frozenset(
     f"zoo.{name}"
-    for name in ("atomic", "config", "errors", "job", "origin", "progress", "recipe", "records", "reading.registry")
+    for name in (
+        "atomic",
+        "config",
+        "errors",
+        "job",
+        "metric_names",
+        "origin",
+        "progress",
+        "recipe",
+        "records",
+        "reading.registry",
+    )
 )
 
 # Import name -> distributions whose versions can change a result.
@@ -33,7 +44,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "torchvision": ("torchvision",),
     "timm": ("timm",),
     "mmengine": ("mmengine",),
-    "mmyolo": ("mmyolo", "mmdet"),
+    "mmyolo": ("mmyolo", "mmdet", "mmcv-lite"),
     "numpy": ("numpy",),
     "PIL": ("pillow",),
     "sklearn": ("scikit-learn",),
@@ -151,6 +162,7 @@ def _is_remembered(digest: Any, imports: Any) -> bool:
 
 def _read(name: str, file: Path) -> _Module:
     tree = ast.parse(file.read_bytes())
+    _drop_types_only(tree)
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     imports = set()
     for node in ast.walk(tree):
@@ -167,6 +179,13 @@ def _read(name: str, file: Path) -> _Module:
 def _absolute(node: ast.ImportFrom, package: str) -> str:
     parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
     return ".".join([*parents, *([node.module] if node.module else [])])
+
+
+def _drop_types_only(tree: ast.Module) -> None:
+    """What only a type checker reads computes nothing."""
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
 
 
 def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:

@@ -1,6 +1,6 @@
 """Does the lite model run as its source does: eval and train, backward, shapes, finite values, sizes and batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -27,12 +27,12 @@ def check_running(source: nn.Module, lite: nn.Module, images: Tensor, same_outpu
 
 def _outputs(source: nn.Module, lite: nn.Module, images: Tensor, same_output: bool) -> list[Finding]:
     with torch.no_grad():
-        expected = _tensor(source(images))
+        expected = _tensors(source(images))
         found, faults = _run(lite, images)
     if found is None:
         return [Finding("eval", "error", layer, fact) for layer, fact in faults]
-    if found.shape != expected.shape:
-        fact = f"output shape {tuple(found.shape)}, the source's is {tuple(expected.shape)}"
+    if _shapes(found) != _shapes(expected):
+        fact = f"output shape {_shapes(found)}, the source's is {_shapes(expected)}"
         return [Finding("shape", "error", "", fact)]
     if faults:
         return [Finding("finite", "error", layer, fact) for layer, fact in faults[:1]]
@@ -48,13 +48,13 @@ def _outputs(source: nn.Module, lite: nn.Module, images: Tensor, same_output: bo
 def _batches(lite: nn.Module, images: Tensor) -> list[Finding]:
     """A batch must give what its images give one by one: nothing may have frozen the batch size."""
     with torch.no_grad():
-        whole = _tensor(lite(images))
+        whole = _tensors(lite(images))
         for size in (1, 2):
             try:
-                part = _tensor(lite(images[:size]))
+                part = _tensors(lite(images[:size]))
             except Exception as error:  # the model's own forward may raise anything
                 return [Finding("batch", "error", "", f"fails on a batch of {size}: {_line(error)}")]
-            if (off := _difference(whole[:size], part)) > SAME:
+            if (off := _difference([output[:size] for output in whole], part)) > SAME:
                 return [Finding("batch", "error", "", f"a batch of {size} gives other outputs (by {off:.2g})")]
     return []
 
@@ -66,17 +66,17 @@ def _sizes(source: nn.Module, lite: nn.Module, images: Tensor) -> list[Finding]:
         other = nn.functional.interpolate(images[:2], size=size, mode="bilinear")
         with torch.no_grad():
             try:
-                expected = _tensor(source(other))
+                expected = _tensors(source(other))
             except Exception:  # the source itself is bound to its size
                 continue
             try:
-                found = _tensor(lite(other))
+                found = _tensors(lite(other))
             except Exception as error:  # the model's own forward may raise anything
                 return [
                     Finding("size", "error", "", f"fails at {size[0]}x{size[1]}, unlike its source: {_line(error)}")
                 ]
-        if found.shape != expected.shape:
-            fact = f"at {size[0]}x{size[1]} output {tuple(found.shape)}, the source's {tuple(expected.shape)}"
+        if _shapes(found) != _shapes(expected):
+            fact = f"at {size[0]}x{size[1]} output {_shapes(found)}, the source's {_shapes(expected)}"
             return [Finding("size", "error", "", fact)]
     return []
 
@@ -91,7 +91,7 @@ def _training(lite: nn.Module, images: Tensor) -> list[Finding]:
         if found is None or faults:
             return [Finding("train", "error", layer, fact) for layer, fact in faults[:1]]
         try:
-            found.float().square().mean().backward()  # type: ignore[no-untyped-call]
+            sum(output.float().square().mean() for output in found).backward()  # type: ignore[union-attr]
         except RuntimeError as error:
             return [Finding("backward", "error", "", _line(error), "an inplace layer? rule not_inplace removes them")]
     findings = []
@@ -104,12 +104,12 @@ def _training(lite: nn.Module, images: Tensor) -> list[Finding]:
     return findings
 
 
-def _run(model: nn.Module, images: Tensor) -> tuple[Tensor | None, list[tuple[str, str]]]:
-    """The output, or None and the innermost layer that failed; and the layers whose outputs are not finite."""
+def _run(model: nn.Module, images: Tensor) -> tuple[list[Tensor] | None, list[tuple[str, str]]]:
+    """The outputs, or None and the innermost layer that failed; and the layers whose outputs are not finite."""
     faults: list[tuple[str, str]] = []
     with _watching(model, faults) as running:
         try:
-            return _tensor(model(images)), faults
+            return _tensors(model(images)), faults
         except Exception as error:  # the model's own forward may raise anything
             return None, [(running[-1] if running else "", f"forward fails: {_line(error)}")]
 
@@ -137,17 +137,30 @@ def _watching(model: nn.Module, faults: list[tuple[str, str]]) -> Iterator[list[
             handle.remove()
 
 
-def _tensor(output: Any) -> Tensor:
-    """The model's main output: itself, or the first of several (logits before auxiliary ones)."""
-    first = output if isinstance(output, Tensor) else output[0]
-    if not isinstance(first, Tensor):
-        raise TypeError(f"the model returns {type(output).__name__}, not a tensor")
-    return first
+def _tensors(output: Any) -> list[Tensor]:
+    """All tensors of an output: itself, or those in tuples, lists and dicts; a detector gives one for each level."""
+    if isinstance(output, Tensor):
+        return [output]
+    if output is None:  # an auxiliary classifier that is off
+        return []
+    if isinstance(output, dict):
+        return [tensor for value in output.values() for tensor in _tensors(value)]
+    if isinstance(output, list | tuple):
+        return [tensor for value in output for tensor in _tensors(value)]
+    raise TypeError(f"the model returns {type(output).__name__}, not a tensor")
 
 
-def _difference(expected: Tensor, found: Tensor) -> float:
-    scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
-    return float((found - expected).abs().max() / scale)
+def _shapes(outputs: Sequence[Tensor]) -> str:
+    return ", ".join(str(tuple(output.shape)) for output in outputs)
+
+
+def _difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """The largest difference of an output over its largest value."""
+    return max(float((now - was).abs().max() / _scale(was)) for was, now in zip(expected, found, strict=True))
+
+
+def _scale(output: Tensor) -> Tensor:
+    return output.abs().max().clamp_min(torch.finfo(output.dtype).tiny)
 
 
 def _line(error: BaseException) -> str:

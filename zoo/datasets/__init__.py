@@ -1,8 +1,8 @@
 """The generators of embedded datasets, one module each: the folder is the registry.
 
-A generator has ``generate(folder: Path, *, ...) -> None``, which writes ``train`` and ``val`` under ``folder`` in its
-dataset's layout; its keyword arguments are what a config's ``parameters`` may set, with whole numbers for those that
-are ``int`` (zero and up) or zoo.config's ``Positive``. Same arguments, same bytes.
+A generator has ``generate(folder: Path, *, ...) -> None``, which writes ``train`` and ``val`` under ``folder`` in the
+layout that its dataset's config names; its keyword arguments are what a config's ``parameters`` may set, with whole
+numbers for those that are ``int`` (zero and up) or zoo.config's ``Positive``. Same arguments, same bytes.
 """
 
 from importlib import import_module

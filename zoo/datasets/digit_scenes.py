@@ -5,22 +5,12 @@ two photographs, among clutter: fragments of other digits and strokes. A stand-i
 presented as another dataset. Train and validation share neither a digit nor a part of a photograph.
 """
 
-import math
-import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageEnhance
-from sklearn.datasets import load_digits, load_sample_image
 
 from zoo.config import Positive
-
-LABELS = tuple(str(digit) for digit in range(10))
-VALIDATION_SHARE = 0.3  # of the digits and of each photograph's width
-MARGIN = 1  # pixels
-FRAMED = 8 + 2 * MARGIN  # pixels of a framed digit's side
-
-Pools = dict[str, list[list[Image.Image]]]  # split -> class -> masks, 0 background .. 255 ink
+from zoo.digits.drawing import LABELS, Style, cluttered, digit_pools, paint, photograph_pools, placed, save
 
 
 def generate(
@@ -39,12 +29,11 @@ def generate(
 ) -> None:
     """Write ``train/<0..9>/NNNN.png`` and ``val/<0..9>/NNNN.png`` under ``folder``; same arguments, same bytes.
 
-    ``train`` and ``val`` count images, classes in turn; ``size`` is the side in pixels; a digit's side is between
-    ``smallest`` and ``largest`` of it; ``contrast`` is how much brighter than what is below it a digit is at least
-    (0-255); ``fragments`` and ``strokes`` are the most pieces of clutter; ``noise`` is the standard
-    deviation of the pixel noise (0-255).
+    ``train`` and ``val`` count images, classes in turn; the arguments from ``size`` on, but for ``seed``, are those of
+    zoo.digits.drawing.Style.
     """
-    digits, photographs = _digit_pools(seed), _photograph_pools()
+    style = Style(size, smallest, largest, contrast, fragments, strokes, noise)
+    digits, photographs = digit_pools(seed), photograph_pools()
     for number, (split, count) in enumerate({"train": train, "val": val}.items()):
         for name in LABELS:
             (folder / split / name).mkdir(parents=True)
@@ -52,107 +41,6 @@ def generate(
             # A generator per image: an image does not depend on how many others are made.
             rng = np.random.default_rng((seed, number, index))
             digit = index % len(LABELS)
-            scene = _background(photographs[split], size, rng)
-            for _ in range(rng.integers(0, strokes + 1)):
-                _stroke(scene, rng)
-            for _ in range(rng.integers(0, fragments + 1)):
-                other = digits[split][rng.integers(len(LABELS))]
-                fragment = _fragment(_placed(other, size, smallest, largest, rng), rng)
-                _paint(scene, fragment, contrast, rng)
-            _paint(scene, _placed(digits[split][digit], size, smallest, largest, rng), contrast, rng)
-            file = folder / split / LABELS[digit] / f"{index // len(LABELS):04d}.png"
-            _with_noise(scene, noise, rng).save(file, compress_level=1, compress_type=zlib.Z_RLE)  # fast, not small
-
-
-def _digit_pools(seed: int) -> Pools:
-    """The 1,797 digits by split and class, each with a clear margin so that its edges stay soft when enlarged."""
-    digits = load_digits()
-    framed = np.pad((digits.images * 255 / 16).astype(np.uint8), ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
-    masks = [Image.fromarray(digit) for digit in framed]
-    rng = np.random.default_rng((seed, 1797))
-    pools: Pools = {"train": [], "val": []}
-    for label in range(len(LABELS)):
-        chosen = rng.permutation(np.flatnonzero(digits.target == label))
-        cut = round(len(chosen) * VALIDATION_SHARE)
-        pools["val"].append([masks[index] for index in chosen[:cut]])
-        pools["train"].append([masks[index] for index in chosen[cut:]])
-    return pools
-
-
-def _photograph_pools() -> dict[str, list[Image.Image]]:
-    """Left parts of the photographs for training, right parts for validation."""
-    pools: dict[str, list[Image.Image]] = {"train": [], "val": []}
-    for name in ("china.jpg", "flower.jpg"):
-        photograph = Image.fromarray(load_sample_image(name))
-        width, height = photograph.size
-        cut = round(width * (1 - VALIDATION_SHARE))
-        pools["train"].append(photograph.crop((0, 0, cut, height)))
-        pools["val"].append(photograph.crop((cut, 0, width, height)))
-    return pools
-
-
-def _background(photographs: list[Image.Image], size: int, rng: np.random.Generator) -> Image.Image:
-    photograph = photographs[rng.integers(len(photographs))]
-    side = int(rng.integers(min(size, 150), 180))
-    left = int(rng.integers(photograph.width - side + 1))
-    top = int(rng.integers(photograph.height - side + 1))
-    crop = photograph.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
-    return ImageEnhance.Brightness(crop).enhance(rng.uniform(0.2, 0.6))
-
-
-def _placed(
-    pool: list[Image.Image], size: int, smallest: float, largest: float, rng: np.random.Generator
-) -> Image.Image:
-    """One digit of the pool turned and slanted, as a mask of the whole scene, inside its borders."""
-    side = size * rng.uniform(smallest, largest)
-    angle, slant = math.radians(rng.uniform(-20, 20)), rng.uniform(-0.2, 0.2)
-    across, down = rng.uniform(side / 2, size - side / 2, 2)
-    scale = FRAMED / side  # from pixels of the scene back to those of the framed digit
-    along = (scale * (math.cos(angle) + slant * math.sin(angle)), scale * (slant * math.cos(angle) - math.sin(angle)))
-    below = (scale * math.sin(angle), scale * math.cos(angle))
-    matrix = (
-        *(*along, FRAMED / 2 - along[0] * across - along[1] * down),
-        *(*below, FRAMED / 2 - below[0] * across - below[1] * down),
-    )
-    digit = pool[rng.integers(len(pool))]
-    return digit.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
-
-
-def _fragment(mask: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A piece of a digit, too small to be read: a third to a half of it along one axis."""
-    box = mask.getbbox()
-    if box is None:
-        return mask
-    left, top, right, bottom = box
-    share = rng.uniform(0.3, 0.5)
-    if rng.random() < 0.5:
-        right = left + round((right - left) * share)
-    else:
-        bottom = top + round((bottom - top) * share)
-    piece = Image.new("L", mask.size)
-    piece.paste(mask.crop((left, top, right, bottom)), (left, top))
-    return piece
-
-
-def _paint(scene: Image.Image, mask: Image.Image, contrast: float, rng: np.random.Generator) -> None:
-    """Fill the mask with a colour whose brightness differs from what is below by at least ``contrast``."""
-    box = mask.getbbox()
-    if box is None:
-        return
-    below = np.asarray(scene.crop(box), np.float64).mean()
-    tint = rng.uniform(-40, 40, 3)
-    brightness = below + rng.uniform(contrast, max(contrast, 255 - below))
-    colour = np.clip(brightness + tint - tint.mean(), 0, 255).astype(int)
-    scene.paste((int(colour[0]), int(colour[1]), int(colour[2])), (0, 0), mask)
-
-
-def _stroke(scene: Image.Image, rng: np.random.Generator) -> None:
-    ends = rng.integers(0, scene.width, 4).tolist()
-    colour = rng.integers(0, 256, 3).tolist()
-    ImageDraw.Draw(scene).line(ends, fill=(colour[0], colour[1], colour[2]), width=int(rng.integers(1, 3)))
-
-
-def _with_noise(scene: Image.Image, deviation: float, rng: np.random.Generator) -> Image.Image:
-    pixels = np.asarray(scene, np.float32)
-    noisy = pixels + deviation * rng.standard_normal(pixels.shape, np.float32)
-    return Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
+            scene = cluttered(photographs[split], digits[split], style, rng)
+            paint(scene, placed(digits[split][digit], style, rng), style, rng)
+            save(scene, folder / split / LABELS[digit] / f"{index // len(LABELS):04d}.png", style, rng)

@@ -1,6 +1,6 @@
 """From a PyTorch model to an ONNX model that holds no trace of the machine it was made on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import onnx
@@ -12,12 +12,18 @@ from zoo.config import MAX_OPSET, MIN_OPSET
 from zoo.errors import StepError
 
 INPUT = "input"
-OUTPUT = "output"
 KEPT_NODE_METADATA = ("pkg.torch.onnx.class_hierarchy", "pkg.torch.onnx.name_scopes")
 
 
-def export(model: nn.Module, image: Tensor, *, opset: int, dynamic_batch: bool = False) -> onnx.ModelProto:
-    """The model as ONNX, one input ``input`` and one output ``output``, from one image of shape (1, C, H, W).
+def export(
+    model: nn.Module,
+    image: Tensor,
+    *,
+    opset: int,
+    dynamic_batch: bool = False,
+    outputs: Sequence[str] = ("output",),
+) -> onnx.ModelProto:
+    """The model as ONNX, one input ``input`` and the named outputs, from one image of shape (1, C, H, W).
 
     Nodes keep the path of the module they come from; stack traces and file paths are removed, so that the same model
     gives the same bytes wherever it is exported. Raises StepError where the model cannot be exported to ``opset``.
@@ -32,7 +38,7 @@ def export(model: nn.Module, image: Tensor, *, opset: int, dynamic_batch: bool =
             dynamo=True,
             opset_version=opset,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(outputs),
             dynamic_shapes=shapes,
             verbose=False,
         )

@@ -14,8 +14,9 @@ PREFIX = "lite_zoo."
 def describe(name: str, origin: Origin, *, fingerprint: str, weights_sha256: str) -> dict[str, Any]:
     """The metadata of one model.
 
-    ``input`` has ``layout`` NCHW, ``channels`` RGB, ``size`` in pixels [H, W], ``resize`` of the short side before the
-    centre crop, and ``mean`` and ``std`` of pixels scaled to [0, 1]. ``labels`` are in the order of the outputs.
+    ``input`` has ``layout`` NCHW, ``channels`` RGB or BGR, ``size`` in pixels [H, W], ``geometry`` and ``resize``
+    as zoo.config.Preprocessing says, and ``mean`` and ``std`` of red, green and blue scaled to [0, 1]. ``labels`` are
+    in the order of the outputs.
     """
     how = origin.preprocessing
     return {
@@ -25,8 +26,9 @@ def describe(name: str, origin: Origin, *, fingerprint: str, weights_sha256: str
         "task": origin.task,
         "input": {
             "layout": "NCHW",
-            "channels": "RGB",
+            "channels": how.channels,
             "size": [how.size, how.size],
+            "geometry": how.geometry,
             "resize": how.resize,
             "interpolation": how.interpolation,
             "mean": list(how.mean),

@@ -1,7 +1,8 @@
 """Whether an ONNX model computes what the PyTorch model computes, on real images."""
 
 import ast
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,36 +11,53 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import StepError
-from zoo.onnx.exporting import OUTPUT
 from zoo.onnx.session import Session
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The largest difference over all images and outputs.
+    """The largest difference over all images, of the output where it is largest.
 
-    ``relative`` is ``absolute`` over the largest magnitude of PyTorch's outputs.
+    ``relative`` is ``absolute`` over the largest magnitude of PyTorch's output; of whole numbers, such as classes of
+    pixels, the share that differ.
     """
 
     absolute: float
     relative: float
     images: int
-    same_top1: int  # images whose largest output is the same one
+    same_top1: int  # images of which the first output is largest, or for numbers equal, in the same place
 
 
 def compare(model: nn.Module, exported: onnx.ModelProto, images: Tensor, *, batch: int = 1) -> Parity:
-    """Compare outputs (N, K) for images (N, C, H, W), PyTorch one image at a time, ONNX ``batch`` at a time."""
+    """Compare outputs (N, ...) for images (N, C, H, W), PyTorch one image at a time, ONNX ``batch`` at a time."""
     with torch.inference_mode():
-        expected = torch.cat([model(image[None]) for image in images])
+        each = [outputs_of(model, image[None]) for image in images]
+    expected = [torch.cat(part) for part in zip(*each, strict=True)]
     return difference(expected, Session(exported).run_each(images, batch))
 
 
-def difference(expected: Tensor, found: Tensor) -> Parity:
-    """The difference between two outputs (N, K) of the same images; NaN on either side makes it NaN."""
-    absolute = float((found - expected).abs().max())
-    relative = absolute / max(float(expected.abs().max()), torch.finfo(expected.dtype).tiny)
-    same_top1 = int((expected.argmax(1) == found.argmax(1)).sum())
-    return Parity(absolute, relative, len(expected), same_top1)
+def outputs_of(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """What a model returns, one tensor or a tuple of them, as a tuple."""
+    output = model(images)
+    return (output,) if isinstance(output, Tensor) else tuple(output)
+
+
+def difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> Parity:
+    """The difference between two lists of outputs (N, ...) of the same images; NaN on either side makes it NaN."""
+    each = [_difference(was, now) for was, now in zip(expected, found, strict=True)]
+    absolute, relative = max(each, key=lambda pair: (math.isnan(pair[1]), pair[1]))
+    first, other = expected[0].flatten(1), found[0].flatten(1)
+    same = first.argmax(1) == other.argmax(1) if first.is_floating_point() else (first == other).all(1)
+    return Parity(absolute, relative, len(first), int(same.sum()))
+
+
+def _difference(expected: Tensor, found: Tensor) -> tuple[float, float]:
+    if not expected.numel():
+        return 0.0, 0.0
+    absolute = float((found.double() - expected.double()).abs().max())
+    if not expected.is_floating_point():
+        return absolute, float((found != expected).double().mean())
+    return absolute, absolute / max(float(expected.abs().max()), torch.finfo(expected.dtype).tiny)
 
 
 def require(parity: Parity, model: nn.Module, exported: onnx.ModelProto, images: Tensor, tolerance: float) -> None:
@@ -63,10 +81,10 @@ def first_difference(model: nn.Module, exported: onnx.ModelProto, image: Tensor,
     names = _last_outputs(exported)
     wide = onnx.ModelProto()
     wide.CopyFrom(exported)
-    for name in sorted(set(names.values()) - {OUTPUT}):
+    for name in sorted(set(names.values()) - {output.name for output in exported.graph.output}):
         wide.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     session = Session(wide)
-    values = dict(zip([o.name for o in wide.graph.output], session.run_all(image.numpy()), strict=True))
+    values = dict(zip([o.name for o in wide.graph.output], session.run(image.numpy()), strict=True))
     finished: list[tuple[str, Tensor]] = []
 
     def note(name: str) -> Any:
@@ -83,7 +101,7 @@ def first_difference(model: nn.Module, exported: onnx.ModelProto, image: Tensor,
         found = torch.from_numpy(values[names[name]])
         if found.shape != expected.shape:
             continue  # the last node of that path is not what the module returns
-        parity = difference(expected.reshape(1, -1), found.reshape(1, -1))
+        parity = difference([expected.reshape(1, -1)], [found.reshape(1, -1)])
         if not parity.relative <= tolerance:  # true for NaN
             return name
     return None

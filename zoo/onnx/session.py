@@ -28,16 +28,12 @@ class Session:
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
 
-    def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The output for one batch of the shape that the model was exported for."""
-        return self.run_all(images)[0]
-
-    def run_all(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """All the outputs, in the order of the graph's outputs."""
-        outputs: list[NDArray[np.float32]] = self._session.run(None, {INPUT: images})
+    def run(self, images: NDArray[np.float32]) -> list[NDArray[Any]]:
+        """All the outputs, in the order of the graph's outputs, for a batch of the shape it was exported for."""
+        outputs: list[NDArray[Any]] = self._session.run(None, {INPUT: images})
         return outputs
 
-    def run_each(self, images: Tensor, batch: int = 1) -> Tensor:
+    def run_each(self, images: Tensor, batch: int = 1) -> tuple[Tensor, ...]:
         """The outputs for images (N, C, H, W), ``batch`` at a time; a model of static batch takes one."""
-        rows = [self.run(images[at : at + batch].numpy()) for at in range(0, len(images), batch)]
-        return torch.from_numpy(np.concatenate(rows))
+        parts = [self.run(images[at : at + batch].numpy()) for at in range(0, len(images), batch)]
+        return tuple(torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))

@@ -6,7 +6,7 @@ Works on documents rather than on validated models, so that a file with a wrong 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from zoo import sources
+from zoo import layouts, sources
 from zoo.errors import MissingLibrary, Problem, UnknownName, did_you_mean
 from zoo.reading import registry
 from zoo.reading.document import Document, Location, shown
@@ -43,7 +43,10 @@ def _of_recipe(name: str, recipe: Document, known: Known, profiles: Mapping[str,
 
 def _of_source(recipe: Document) -> Iterator[Problem]:
     """Library, folder, model, weights, task: the first that is wrong makes the rest meaningless."""
-    library, model, weights = (_text(recipe, ("source", part)) for part in ("library", "model", "weights"))
+    library, weights = (_text(recipe, ("source", part)) for part in ("library", "weights"))
+    field, model = _model_of(recipe)
+    unnamed = list(_one_name(recipe))
+    yield from unnamed
     if library is None:
         return
     folder = recipe.file.split("/")[-2]
@@ -56,16 +59,29 @@ def _of_source(recipe: Document) -> Iterator[Problem]:
         return
     try:
         models = sources.find(library).catalogue()
-    except MissingLibrary as error:
-        fact, _, cure = str(error).partition("; ")
-        yield recipe.problem(("source", "library"), fact, cure)
-        return
-    if model is None:
+    except MissingLibrary:
+        return  # other recipes can be built all the same; this one's first step says what to install
+    if model is None or unnamed:
         return
     if model not in models:
-        yield from _check(recipe, ("source", "model"), f"{library} model", models)
+        yield from _check(recipe, ("source", field), f"{library} {field}", models)
         return
     yield from _of_model(recipe, f"{library}/{model}", models[model], weights)
+
+
+def _one_name(recipe: Document) -> Iterator[Problem]:
+    """A source is named by one of two fields."""
+    given = {field for field in ("model", "config") if field in _mapping(recipe, ("source",))}
+    if not given and _mapping(recipe, ("source",)):
+        yield recipe.problem(("source", "model"), "required field is missing", "add 'model: ...'")
+    if len(given) == 2:
+        yield recipe.problem(("source", "config"), "stands beside model", "remove one of the two")
+
+
+def _model_of(recipe: Document) -> tuple[str, str | None]:
+    """The field that names the model, and the name."""
+    field = "model" if _at(recipe, ("source", "config")) is None else "config"
+    return field, _text(recipe, ("source", field))
 
 
 def _of_model(recipe: Document, model: str, entry: Entry, weights: str | None) -> Iterator[Problem]:
@@ -101,21 +117,26 @@ def _of_use(recipe: Document, profile: str, document: Document) -> Iterator[Prob
             ("task",), f"profile '{shown(profile)}' has no task '{task}'", f"add it to {document.file}"
         )
     source = _at(recipe, ("source",))
-    if _at(document, ("weights",)) == "published" and isinstance(source, Mapping) and source.get("weights") is None:
-        fact = f"required field is missing: profile '{shown(profile)}' uses published weights"
-        yield recipe.problem(("source", "weights"), fact, f"add 'weights: {_newest(recipe)}'")
+    has_weights = not isinstance(source, Mapping) or any(source.get(field) for field in ("weights", "checkpoint"))
+    if _at(document, ("weights",)) == "published" and not has_weights:
+        entry = _entry(recipe)
+        if entry is None or entry.default is None:
+            fact = f"required field is missing: profile '{shown(profile)}' uses published weights"
+            newest = entry.weights[-1] if entry and entry.weights else "..."
+            yield recipe.problem(("source", "weights"), fact, f"add 'weights: {newest}'")
 
 
-def _newest(recipe: Document) -> str:
-    library, model = _text(recipe, ("source", "library")), _text(recipe, ("source", "model"))
+def _entry(recipe: Document) -> Entry | None:
+    library, (_, model) = _text(recipe, ("source", "library")), _model_of(recipe)
     try:
-        return sources.find(library or "").catalogue()[model or ""].weights[-1]
-    except (UnknownName, MissingLibrary, LookupError):
-        return "..."
+        return sources.find(library or "").catalogue().get(model or "")
+    except (UnknownName, MissingLibrary):
+        return None
 
 
 def _of_dataset(dataset: Document) -> Iterator[Problem]:
     yield from _check(dataset, ("task",), "task", registry.modules("zoo.tasks"))
+    yield from _of_layout(dataset)
     generator, root = (_text(dataset, (name,)) for name in ("generator", "root"))
     if all(dataset.data.get(name) is None for name in ("generator", "root")):
         yield dataset.problem(
@@ -136,6 +157,28 @@ def _of_dataset(dataset: Document) -> Iterator[Problem]:
                 yield dataset.problem(("parameters", name), fact, did_you_mean(name, arguments))
             elif wanted := _wanted_number(arguments[name], value):
                 yield dataset.problem(("parameters", name), f"should be {wanted}, not {value}")
+
+
+def _of_layout(dataset: Document) -> Iterator[Problem]:
+    """Does the layout exist, does it hold the task's labels, and are the classes named once?"""
+    name, task = (_text(dataset, (part,)) for part in ("layout", "task"))
+    known = registry.modules("zoo.layouts")
+    if name is None or name not in known:
+        yield from _check(dataset, ("layout",), "layout", known)
+        return
+    layout, tasks = layouts.find(name), registry.modules("zoo.tasks")
+    if task in tasks and task != layout.TASK:
+        fitting = sorted(each for each in known if task == layouts.find(each).TASK)
+        cure = f"for {task}: {', '.join(fitting)}" if fitting else "change layout or task"
+        yield dataset.problem(("layout",), f"'{name}' holds labels for {layout.TASK}, not {task}", cure)
+    labels, count = _at(dataset, ("labels",)), _at(dataset, ("num_classes",))
+    if layout.NAMES_CLASSES and labels is not None:
+        yield dataset.problem(("labels",), f"'{name}' takes the classes' names from its files", "remove them")
+    elif not layout.NAMES_CLASSES and labels is None:
+        fact = f"required field is missing: '{name}' does not name its classes"
+        yield dataset.problem(("labels",), fact, "add 'labels: [...]', one name for each class, from class 0")
+    elif isinstance(labels, list) and isinstance(count, int) and len(labels) != count:
+        yield dataset.problem(("labels",), f"{len(labels)} names for {count} classes", "name every class once")
 
 
 def _wanted_number(annotation: str, value: Any) -> str:
@@ -163,6 +206,21 @@ def _of_profile(profile: Document, known: Known, datasets: Mapping[str, Document
     for task in _mapping(profile, ("tasks",)):
         yield from _of_task(profile, task, known, datasets)
         yield from _of_baseline(profile, task)
+    for model in _mapping(profile, ("models",)):
+        yield from _of_own_schedules(profile, model, known)
+
+
+def _of_own_schedules(profile: Document, model: str, known: Known) -> Iterator[Problem]:
+    """Schedules that a profile has for one model."""
+    if model not in known["recipes"]:
+        yield profile.problem(
+            ("models", model), f"unknown recipe '{shown(model)}'", did_you_mean(model, known["recipes"])
+        )
+    for part in ("baseline", "train"):
+        yield from _check(profile, ("models", model, part), "schedule", known["schedules"], "configs/schedules")
+    if _at(profile, ("weights",)) == "published" and _at(profile, ("models", model, "baseline")) is not None:
+        fact = "a schedule for sources that come with published weights"
+        yield profile.problem(("models", model, "baseline"), fact, "remove it, or set weights: scratch")
 
 
 def _of_task(profile: Document, task: str, known: Known, datasets: Mapping[str, Document]) -> Iterator[Problem]:

@@ -2,7 +2,11 @@
 
 from collections.abc import Iterable
 
-from zoo.releases.manifest import Evaluation, Manifest
+from zoo import tasks
+from zoo.config import Preprocessing
+from zoo.metric_names import spelt
+from zoo.preprocess import GREY
+from zoo.releases.manifest import FILES, Evaluation, Manifest
 from zoo.releases.results import STAND_IN, cells, markdown
 
 
@@ -42,7 +46,7 @@ def _results(manifest: Manifest) -> str:
     return "\n\n".join(
         [
             markdown([cells(manifest)]),
-            f"Accuracy is {accuracy.headline} on {data} and says nothing about any other data."
+            f"The metric is {spelt(accuracy.headline)} on {data} and says nothing about any other data."
             + (f" {STAND_IN}" if accuracy.stand_in else ""),
             "What each was trained on:\n\n" + training,
             "MACs are multiply-accumulates for one image, half the floating-point operations that "
@@ -82,17 +86,36 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _use(manifest: Manifest) -> str:
-    how = manifest.origin.preprocessing
-    return (
+    origin = manifest.origin
+    further = ", ".join(f"`{file.path}`" for kind, file in sorted(manifest.files.items()) if kind not in FILES)
+    paragraphs = [
         "```python\n"
         "import zoo\n\n"
         f'model = zoo.load("{manifest.name}", version={manifest.version})  # in eval mode\n'
-        "scores = model(model.preprocess(image)[None])  # image: a PIL image or an array (H, W, 3)\n"
+        "answer = model(model.preprocess(image)[None])  # image: a PIL image or an array (H, W, 3) of uint8\n"
         f'onnx = zoo.get("{manifest.name}", version={manifest.version}).file("onnx")\n'
-        "```\n\n"
-        f"Input: RGB, NCHW, short side resized to {how.resize} ({how.interpolation}), centre crop of "
-        f"{how.size} x {how.size}, scaled to [0, 1], mean {_numbers(how.mean)}, std {_numbers(how.std)}. "
-        f"Output: {manifest.origin.num_classes} scores, in the order of the labels in `plan.json`."
+        "```",
+        f"`zoo predict {manifest.name} IMAGE -o out.png` draws what it finds.",
+        f"Input: {_input(origin.preprocessing)}",
+        f"Output: {tasks.find(origin.task).RETURNS}",
+        f"Classes: {origin.num_classes}, in the order of the labels in `plan.json`.",
+    ]
+    return "\n\n".join(
+        [*paragraphs, *([f"Further files, for those who run the ONNX file: {further}."] if further else [])]
+    )
+
+
+def _input(how: Preprocessing) -> str:
+    if how.geometry == "letterbox":
+        fitted = (
+            f"long side resized to {how.size} ({how.interpolation}), in the middle of a square of "
+            f"{how.size} x {how.size} that is grey ({GREY} of 255) elsewhere"
+        )
+    else:
+        fitted = f"short side resized to {how.resize} ({how.interpolation}), centre crop of {how.size} x {how.size}"
+    return (
+        f"{how.channels}, NCHW, float32; {fitted}; scaled to [0, 1], less the mean {_numbers(how.mean)}, over the "
+        f"deviation {_numbers(how.std)} of red, green, blue."
     )
 
 

@@ -5,7 +5,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from zoo import index as table
 from zoo.errors import IntegrityError, MissingIndex, UnknownName, WeightsMismatch, did_you_mean
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 VARIABLE = "ZOO_INDEX"
 DEFAULT = Path("artifacts/demo/zoo")
 
-FileKind = Literal["onnx", "weights", "plan", "card"]
 Location = str | os.PathLike[str]
 
 
@@ -32,8 +31,9 @@ class Release:
     folder: Path
     manifest: "Manifest" = field(repr=False)  # release.json
 
-    def file(self, kind: FileKind) -> Path:
-        """The path of one file, after its SHA-256 was compared.
+    def file(self, kind: str) -> Path:
+        """The path of one file, after its SHA-256 was compared: "onnx", "weights", "plan", "card" or one that the
+        release's task adds, such as "detection_head".
 
         Raises UnknownName for another kind and IntegrityError where the file is missing or changed.
         """
@@ -64,6 +64,7 @@ class Release:
         import torch
 
         import surgery
+        from zoo import tasks
         from zoo.origin import Origin
         from zoo.rebuild import lite_model, load_weights
 
@@ -82,7 +83,7 @@ class Release:
                 f"it was made with {origin.library} {origin.library_version}: install that, or build the release again"
             )
         load_weights(model, weights)
-        model.eval()
+        model = tasks.find(origin.task).loadable(model, origin)
         model.preprocess = self.transform()  # type: ignore[assignment]  # a plain attribute, neither tensor nor module
         return model
 

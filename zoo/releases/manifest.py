@@ -204,7 +204,7 @@ def content_digest(fields: Mapping[str, Any]) -> str:
         for stage in ("source", "after_surgery", "lite")
     }
     content = {
-        "files": {kind: fields["files"][kind]["sha256"] for kind in ("weights", "plan", "onnx")},
+        "files": {kind: file["sha256"] for kind, file in sorted(fields["files"].items()) if kind != "card"},
         "accuracy": accuracy,
         **{key: fields[key] for key in ("name", "description", "lite", "target", "origin", "licences")},
     }

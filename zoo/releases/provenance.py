@@ -6,7 +6,10 @@ from pathlib import Path
 
 from zoo.releases.manifest import Provenance
 
-LIBRARIES = ("lite-zoo", "torch", "torchvision", "mmengine", "onnx", "onnxscript", "onnxruntime", "onnxslim", "numpy")
+LIBRARIES = (
+    *("lite-zoo", "torch", "torchvision", "timm", "mmyolo", "mmdet", "mmengine"),
+    *("onnx", "onnxscript", "onnxruntime", "onnxslim", "numpy"),
+)
 
 
 def provenance(name: str, profile: str, root: Path) -> Provenance:

@@ -90,7 +90,7 @@ def _write(folder: Path, manifest: Manifest, card: str, sources: Mapping[str, Pa
     partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=parent))
     try:
         for kind, source in sources.items():
-            shutil.copyfile(source, partial / FILES[kind])
+            shutil.copyfile(source, partial / FILES.get(kind, source.name))
         (partial / FILES["card"]).write_text(card, encoding="utf-8")
         (partial / MANIFEST).write_text(atomic.to_json(manifest.model_dump(mode="json")), encoding="utf-8")
         for path in partial.iterdir():

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zoo import index
+from zoo.metric_names import spelt
 from zoo.releases import release
 from zoo.releases.manifest import Evaluation, Manifest, Timing
 
 HEADER = (
     "model",
-    "accuracy: source",
+    "metric",
+    "before surgery",
     "after surgery",
     "fine-tuned",
     "MACs (M)",
@@ -17,7 +19,7 @@ HEADER = (
     "latency (ms)",
     "speed-up",
 )
-STAND_IN = "It is a stand-in that the build generates, not ImageNet: no figure compares with published ones."
+STAND_IN = "It is a stand-in that the build generates: no figure compares with published ones."
 
 
 def latest(zoo_folder: Path) -> list[Manifest]:
@@ -31,6 +33,7 @@ def cells(manifest: Manifest) -> tuple[str, ...]:
     accuracy, costs, latency = manifest.accuracy, manifest.costs, manifest.latency
     return (
         manifest.name if manifest.lite else f"{manifest.name} (not lite)",
+        spelt(accuracy.headline),
         _percent(accuracy.source, accuracy.headline) + _epochs(accuracy.source),
         _percent(accuracy.after_surgery, accuracy.headline),
         _percent(accuracy.lite, accuracy.headline) + _epochs(accuracy.lite),
@@ -59,7 +62,7 @@ def footnote(manifests: Sequence[Manifest]) -> str:
     for manifest in manifests:
         measured, latency = manifest.accuracy.lite, manifest.latency
         lines.append(
-            f"Accuracy: {manifest.accuracy.headline} on {measured.dataset}, {measured.images} validation images "
+            f"{spelt(manifest.accuracy.headline)}: on {measured.dataset}, {measured.images} validation images "
             f"(digest {measured.dataset_digest[:12]}), profile {manifest.provenance.profile}."
             + (f" {STAND_IN}" if manifest.accuracy.stand_in else "")
         )

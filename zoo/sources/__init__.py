@@ -6,7 +6,7 @@ A module here imports its library inside its functions: knowing which models exi
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from zoo.config import Preprocessing
 from zoo.errors import UnknownName, did_you_mean
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One published model: its ML task as recipes name it, and its published weights, oldest first."""
+    """One published model: its ML task as recipes name it, and its published weights.
+
+    ``default`` are the weights of a recipe that names none; where there is no default, a recipe must name them, and
+    ``weights`` are sorted from old to new.
+    """
 
     task: str
     weights: tuple[str, ...]
+    default: str | None = None
 
 
 class Source(Protocol):
@@ -38,10 +43,14 @@ class Source(Protocol):
     def catalogue(self) -> Mapping[str, Entry]:
         """Every published model by name, without importing the library."""
 
-    def build(self, model: str, *, num_classes: int) -> "nn.Module":
-        """The model with fresh weights, drawn from torch's global generator: a tensor in, a tensor out."""
+    def build(self, model: str, *, num_classes: int, image_size: int | None = None, **options: Any) -> "nn.Module":
+        """The model with fresh weights, drawn from torch's global generator.
 
-    def published(self, model: str, weights: str) -> "dict[str, Tensor]":
+        ``image_size`` is for models that are built for one; ``options`` are an origin's.
+        It takes a tensor. A classifier returns logits, a segmenter a dict of them, a detector what its head gives.
+        """
+
+    def published(self, model: str, weights: str, *, image_size: int | None = None) -> "dict[str, Tensor]":
         """The state_dict of published weights, for the model as `build` makes it with their number of classes.
 
         Raises MissingWeights where they are not in the cache and cannot be downloaded, IntegrityError where the file

@@ -4,7 +4,6 @@ The catalogue is read from the installed package's text, because importing torch
 against torchvision's own registry.
 """
 
-import hashlib
 import pickle
 import re
 from collections.abc import Iterator, Mapping
@@ -14,10 +13,10 @@ from importlib.metadata import version as installed_version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
+from zoo import weight_files
 from zoo.config import Preprocessing
-from zoo.errors import IntegrityError, MissingLibrary, MissingWeights, UnknownName, did_you_mean
+from zoo.errors import IntegrityError, MissingLibrary, UnknownName, did_you_mean
 from zoo.origin import Licences
 from zoo.sources import Entry
 
@@ -46,6 +45,7 @@ BUILD_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "googlenet": {"aux_logits": False, "transform_input": True, "init_weights": True},
     "inception_v3": {"aux_logits": False, "transform_input": True, "init_weights": True},
 }
+WITHOUT_AUXILIARY_HEAD = "lraspp_"  # the only segmenters
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
 
@@ -73,30 +73,35 @@ def catalogue() -> Mapping[str, Entry]:
     }
 
 
-def build(model: str, *, num_classes: int) -> "nn.Module":
-    """A classification model with fresh weights: (N, 3, H, W) in, (N, num_classes) out."""
-    _entry(model)
+def build(model: str, *, num_classes: int, image_size: int | None = None) -> "nn.Module":
+    """A classifier, (N, 3, H, W) in and (N, num_classes) out, or a segmenter, with fresh weights.
+
+    A segmenter's output is a dict of logits (N, num_classes, H, W): "out" and, where it has the auxiliary head that its
+    published weights hold, "aux".
+
+    ``image_size`` is H and W in pixels, which vision transformers are built for; other models take any.
+    """
+    arguments = dict(BUILD_ARGUMENTS.get(model, {}))
+    if _entry(model).task == "segmentation":
+        arguments |= {"weights_backbone": None, "aux_loss": not model.startswith(WITHOUT_AUXILIARY_HEAD)}
     from torchvision.models import get_model
 
-    network: nn.Module = get_model(model, weights=None, num_classes=num_classes, **BUILD_ARGUMENTS.get(model, {}))
+    if image_size and model.startswith("vit_"):
+        arguments["image_size"] = image_size
+    network: nn.Module = get_model(model, weights=None, num_classes=num_classes, **arguments)
     return network
 
 
-def published(model: str, weights: str) -> "dict[str, Tensor]":
+def published(model: str, weights: str, *, image_size: int | None = None) -> "dict[str, Tensor]":
     """The state_dict of published weights, from torch.hub's cache or downloaded into it."""
     import torch
 
-    url = _member(model, weights).url
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     what = f"torchvision/{model}: weights {weights}"
-    if file.exists():
-        _verify(file, what, url)
-    else:
-        _download(url, file, what)
+    file = weight_files.fetched(_member(model, weights).url, what)
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = weight_files.reason(error)
         raise IntegrityError(f"{what}: {file} holds no plain weights ({reason}); delete it and build again") from error
     return _renamed(model, state)
 
@@ -110,10 +115,13 @@ def labels(model: str, weights: str) -> tuple[str, ...]:
 
 
 def preprocessing(model: str, weights: str) -> Preprocessing:
+    """Segmenters were evaluated on whole images, their short side resized; of a square the long side is that long."""
     transforms = _member(model, weights).transforms()
+    is_segmenter = _entry(model).task == "segmentation"
     return Preprocessing(
+        geometry="letterbox" if is_segmenter else "crop",
         resize=transforms.resize_size[0],
-        size=transforms.crop_size[0],
+        size=(transforms.resize_size if is_segmenter else transforms.crop_size)[0],
         interpolation=transforms.interpolation.value,
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
@@ -126,6 +134,8 @@ def licences(model: str, weights: str | None) -> Licences:
         terms = "trained by this build; see its dataset's licence"
     elif "SWAG" in weights:
         terms = "CC-BY-NC-4.0 (SWAG)"
+    elif _entry(model).task == "segmentation":
+        terms = "BSD-3-Clause (torchvision); trained on COCO, images under various terms, its backbone on ImageNet-1k"
     else:
         terms = "BSD-3-Clause (torchvision); trained on ImageNet-1k, whose terms limit use to research"
     return Licences(code="BSD-3-Clause", weights=terms)
@@ -163,36 +173,6 @@ def _member(model: str, weights: str) -> Any:
     from torchvision.models import get_model_weights
 
     return get_model_weights(model)[weights]
-
-
-def _verify(file: Path, what: str, url: str) -> None:
-    """torch checks the digest, whose beginning is in the file's name, only when it downloads."""
-    expected = file.stem.rpartition("-")[2]
-    with file.open("rb") as stream:
-        actual = hashlib.file_digest(stream, "sha256").hexdigest()
-    if not actual.startswith(expected):
-        raise IntegrityError(
-            f"{what}: {file} is damaged: its SHA-256 begins with {actual[: len(expected)]}, not {expected}; delete it "
-            f"and build again, or download {url} by hand"
-        )
-
-
-def _download(url: str, file: Path, what: str) -> None:
-    from http.client import HTTPException  # here, because it imports ssl and `doit list` reads this module's catalogue
-
-    import torch
-
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2], progress=False)
-    except (OSError, HTTPException) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise MissingWeights(
-            f"{what} are not here and cannot be downloaded ({reason}); download {url} on a connected machine and place "
-            f"it at {file}"
-        ) from error
-    except RuntimeError as error:  # the digest is not the one in the name
-        raise IntegrityError(f"{what}: the download is damaged ({error}); build again") from error
 
 
 def _renamed(model: str, state: "dict[str, Tensor]") -> "dict[str, Tensor]":

@@ -5,11 +5,11 @@ import shutil
 import torch
 from torch import nn
 
-from zoo import imagefolder, sources, tasks
+from zoo import sources, tasks
 from zoo.atomic import write_json, write_text
 from zoo.config import Dataset, Preprocessing, Schedule
+from zoo.data.summary import DatasetSummary, read_summary
 from zoo.errors import DatasetError, StepError
-from zoo.imagefolder import DatasetSummary
 from zoo.job import Job, Result
 from zoo.origin import Origin
 from zoo.rebuild import save_weights, source_model
@@ -24,7 +24,7 @@ def run(job: Job) -> Result:
     data = job.upstream["data"]
     published = job.settings["weights"] == "published"
     describe = _published_origin if published else _scratch_origin
-    origin = describe(job, Source.model_validate(job.settings["source"]), imagefolder.read_summary(data))
+    origin = describe(job, Source.model_validate(job.settings["source"]), read_summary(data))
     schedule = None if published else Schedule.model_validate(job.settings["schedule"])
     torch.manual_seed(0 if schedule is None else schedule.seed)
     model = source_model(origin)
@@ -32,7 +32,8 @@ def run(job: Job) -> Result:
     task = tasks.find(origin.task)
     if schedule is None:
         assert origin.weights is not None
-        model.load_state_dict(sources.find(origin.library).published(origin.model, origin.weights))
+        library, size = sources.find(origin.library), origin.preprocessing.size
+        model.load_state_dict(library.published(origin.model, origin.weights, image_size=size))
         write_text(job.folder / "curve.jsonl", "")
         training = {"epochs": 0, "seconds": 0.0, "trained_on": f"published weights {origin.weights}, not trained here"}
     else:
@@ -65,24 +66,26 @@ def _require_input(model: nn.Module, origin: Origin, profile: str) -> None:
 
 
 def _published_origin(job: Job, source: Source, data: DatasetSummary) -> Origin:
-    if source.weights is None:
+    library = sources.find(source.library)
+    entry = library.catalogue().get(source.name)
+    weights = source.checkpoint or source.weights or (entry.default if entry else None)
+    if weights is None:
         raise StepError(
             f"{job.model}: profile {job.profile} uses published weights and the recipe names none; "
             "add source.weights to the recipe"
         )
-    library = sources.find(source.library)
-    labels = library.labels(source.model, source.weights)
+    labels = library.labels(source.name, weights)
     if len(labels) != data.num_classes:
         raise DatasetError(
-            f"{data.name}: {data.num_classes} classes, but weights {source.weights} of {source.library}/{source.model} "
+            f"{data.name}: {data.num_classes} classes, but weights {weights} of {source.library}/{source.name} "
             f"know {len(labels)}; use the dataset they were trained on, or a profile that trains from scratch"
         )
-    preprocessing = library.preprocessing(source.model, source.weights)
+    preprocessing = library.preprocessing(source.name, weights)
     if size := job.settings["input_size"]:
         preprocessing = preprocessing.model_copy(
             update={"size": size, "resize": round(preprocessing.resize * size / preprocessing.size)}
         )
-    return _origin(job, source, source.weights, labels, preprocessing)
+    return _origin(job, source, weights, labels, preprocessing)
 
 
 def _scratch_origin(job: Job, source: Source, data: DatasetSummary) -> Origin:
@@ -93,7 +96,8 @@ def _scratch_origin(job: Job, source: Source, data: DatasetSummary) -> Origin:
             f"under tasks in configs/profiles/{job.profile}.yaml"
         )
     dataset = Dataset.model_validate(job.settings["dataset"])
-    preprocessing = Preprocessing(resize=size, size=size, mean=dataset.mean, std=dataset.std)
+    geometry = tasks.find(job.settings["task"]).GEOMETRY
+    preprocessing = Preprocessing(geometry=geometry, resize=size, size=size, mean=dataset.mean, std=dataset.std)
     return _origin(job, source, None, data.labels, preprocessing)
 
 
@@ -104,11 +108,12 @@ def _origin(
     return Origin(
         library=source.library,
         library_version=library.version(),
-        model=source.model,
+        model=source.name,
+        options={} if source.anchors is None else {"anchors": source.anchors},
         weights=weights,
         task=job.settings["task"],
         num_classes=len(labels),
         labels=labels,
         preprocessing=preprocessing,
-        licences=library.licences(source.model, weights),
+        licences=library.licences(source.name, weights),
     )

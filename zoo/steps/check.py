@@ -27,7 +27,8 @@ def run(job: Job) -> Result:
     task = tasks.find(origin.task)
     images = task.validation_sample(job.upstream["data"], origin.preprocessing, 4)
     same_output = all(edit.promise == surgery.Promise.SAME_OUTPUT for edit in plan.edits)
-    operators = surgery.operators(lite, (images[:1],))
+    network, host = task.on_device(lite)
+    operators = [found for found in surgery.operators(network, (images[:1],)) if found.module not in host]
     target = Target.model_validate(job.settings["target"])
     findings = [
         *check_running(source, lite, images, same_output),

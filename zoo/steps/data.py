@@ -4,39 +4,46 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from zoo import datasets, imagefolder
+from zoo import datasets, layouts
 from zoo.atomic import write_json
 from zoo.config import Dataset
+from zoo.data.summary import SUMMARY, expanded_root
 from zoo.errors import DatasetError
 from zoo.job import Job, Result
 
 
 def run(job: Job) -> Result:
-    """Writes dataset.json and, with a generator, every image; raises DatasetError saying all that is missing."""
+    """Writes dataset.json and, with a generator, every file of the dataset; raises DatasetError saying all at once.
+
+    The closing line counts the images of each split and, where there are any, what is skipped as corrupt.
+    """
     name, dataset = job.settings["name"], Dataset.model_validate(job.settings["dataset"])
+    layout = layouts.find(dataset.layout)
     if dataset.generator is None:
-        summary = imagefolder.summarise(name, dataset, imagefolder.expanded_root(name, dataset), inside=False)
-        images: tuple[Path, ...] = ()  # somebody else's
+        summary = layout.summarise(name, dataset, expanded_root(name, dataset), inside=False)
+        files: tuple[Path, ...] = ()  # somebody else's
     else:
-        _generate(job.folder, dataset.generator, dataset.parameters)
-        summary = imagefolder.summarise(name, dataset, job.folder, inside=True)
-        images = tuple(
-            file for split in imagefolder.SPLITS for file in imagefolder.images(job.folder, summary, split).files
-        )
-    write_json(job.folder / imagefolder.SUMMARY, summary.model_dump(mode="json"))
-    return Result((job.folder / imagefolder.SUMMARY, *images), dict(summary.counts))
+        files = _generated(job.folder, dataset.generator, dataset.parameters)
+        summary = layout.summarise(name, dataset, job.folder, inside=True)
+    write_json(job.folder / SUMMARY, summary.model_dump(mode="json"))
+    skipped = {"skipped": len(summary.skipped)} if summary.skipped else {}
+    return Result((job.folder / SUMMARY, *files), dict(summary.counts) | skipped)
 
 
-def _generate(folder: Path, generator: str, parameters: Mapping[str, int | float]) -> None:
-    """Into a temporary folder, whose parts then move to their places: what a kill leaves is never taken for whole."""
+def _generated(folder: Path, generator: str, parameters: Mapping[str, int | float]) -> tuple[Path, ...]:
+    """Into a temporary folder, whose parts then move to their places: what a kill leaves is never taken for whole.
+
+    Returns every file, sorted.
+    """
     temporary = folder / "partial"
     shutil.rmtree(temporary, ignore_errors=True)
-    for split in imagefolder.SPLITS:
-        shutil.rmtree(folder / split, ignore_errors=True)
     try:
         datasets.find(generator).generate(temporary, **parameters)
     except (TypeError, ValueError) as error:  # a parameter that is unknown or out of range
         raise DatasetError(f"generator {generator}: {error}; correct its dataset's parameters") from error
-    for split in imagefolder.SPLITS:
-        (temporary / split).rename(folder / split)
+    parts = sorted(part.name for part in temporary.iterdir())
+    for part in parts:
+        shutil.rmtree(folder / part, ignore_errors=True)
+        (temporary / part).rename(folder / part)
     shutil.rmtree(temporary)
+    return tuple(sorted(file for part in parts for file in (folder / part).rglob("*") if file.is_file()))

@@ -1,9 +1,11 @@
 """Export: source and lite model as ONNX, proved equal to PyTorch on validation images, counted and timed.
 
-Leaves model.onnx, source.onnx and export.json.
+Leaves model.onnx, source.onnx, export.json and, under further/, the files that the task adds for those who run it.
 """
 
 import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,14 +42,17 @@ def run(job: Job) -> Result:
     settings = Export.model_validate(job.settings["export"])
     origin = Origin.model_validate_json((job.upstream["baseline"] / "source.json").read_bytes())
     plan = read_plan(job.upstream["surgery"] / "plan.json")
-    images = tasks.find(origin.task).validation_sample(job.upstream["data"], origin.preprocessing, PARITY_IMAGES)
+    task = tasks.find(origin.task)
+    images = task.validation_sample(job.upstream["data"], origin.preprocessing, PARITY_IMAGES)
+    opset, outputs = int(job.settings["opset"]), task.outputs(settings)
 
     def exported(name: str, model: nn.Module, weights: Path, file: Path) -> Exported:
         load_weights(model, weights)
         about = metadata.describe(
             name, origin, fingerprint=surgery.fingerprint(model), weights_sha256=_sha256(weights.read_bytes())
         )
-        return export_model(model.eval(), images, settings, int(job.settings["opset"]), about, file)
+        deployed = task.deployable(model.eval(), origin, settings)
+        return export_model(deployed, images, settings, opset, about, file, outputs)
 
     source = exported(
         origin.model,
@@ -55,9 +60,9 @@ def run(job: Job) -> Result:
         job.upstream["baseline"] / "source.safetensors",
         job.folder / "source.onnx",
     )
-    lite = exported(
-        job.model, lite_model(origin, plan), job.upstream["train"] / "model.safetensors", job.folder / "model.onnx"
-    )
+    model = lite_model(origin, plan)
+    lite = exported(job.model, model, job.upstream["train"] / "model.safetensors", job.folder / "model.onnx")
+    further = _write_further(job.folder / "further", task.descriptions(model, origin, settings, lite.model))
     timed = latency.measure(
         Session(source.model, LATENCY_THREADS),
         Session(lite.model, LATENCY_THREADS),
@@ -74,10 +79,11 @@ def run(job: Job) -> Result:
             "source": source.facts,
             "lite": lite.facts,
             "latency": asdict(timed),
+            "further": [file.name for file in further],
         },
     )
     return Result(
-        outputs=(lite.file, source.file, report),
+        outputs=(lite.file, source.file, report, *further),
         summary={
             "difference": lite.facts["parity"]["relative"],
             "macs": lite.facts["cost"]["macs"],
@@ -87,10 +93,16 @@ def run(job: Job) -> Result:
 
 
 def export_model(
-    model: nn.Module, images: Tensor, settings: Export, opset: int, about: dict[str, Any], file: Path
+    model: nn.Module,
+    images: Tensor,
+    settings: Export,
+    opset: int,
+    about: dict[str, Any],
+    file: Path,
+    outputs: Sequence[str] = ("output",),
 ) -> Exported:
     """Export, simplify, compare and write one model."""
-    exported = exporting.export(model, images[:1], opset=opset, dynamic_batch=settings.dynamic_batch)
+    exported = exporting.export(model, images[:1], opset=opset, dynamic_batch=settings.dynamic_batch, outputs=outputs)
     batch = DYNAMIC_BATCH if settings.dynamic_batch else 1
     parity.require(parity.compare(model, exported, images, batch=batch), model, exported, images, settings.tolerance)
     if settings.simplify:
@@ -119,6 +131,13 @@ def export_model(
             "cost": asdict(cost(model, images[:1])),
         },
     )
+
+
+def _write_further(folder: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in texts.items():
+        atomic.write_text(folder / name, text)
+    return tuple(folder / name for name in texts)
 
 
 def _sha256(content: bytes) -> str:

@@ -36,8 +36,9 @@ def run(job: Job) -> Result:
     plan_file = job.folder / FILES["plan"]
     atomic.write_json(plan_file, {"origin": origin.model_dump(mode="json"), "surgery": plan.to_json()})
     sources = {"plan": plan_file, **{kind: job.upstream[step] / file for kind, (step, file) in SOURCES.items()}}
+    sources |= _further(job.upstream["export"])
     fields = manifest_fields(job, origin, plan)
-    fields["files"] = {kind: _file(FILES[kind], source) for kind, source in sources.items()}
+    fields["files"] = {kind: _file(FILES.get(kind, source.name), source) for kind, source in sources.items()}
     fields["content_sha256"] = content_digest(fields)
 
     def finish(version: int) -> tuple[Manifest, str]:
@@ -113,6 +114,12 @@ def evaluation(metrics: dict[str, Any]) -> dict[str, Any]:
         "metrics": numbers,
         **{key: metrics[key] for key in ("images", "dataset", "dataset_digest")},
     }
+
+
+def _further(exported: Path) -> dict[str, Path]:
+    """The files that the task added, by their names without suffixes: detection_head for detection_head.json."""
+    names = _json(exported / "export.json").get("further", [])
+    return {name.partition(".")[0]: exported / "further" / name for name in names}
 
 
 def _file(name: str, source: Path) -> dict[str, Any]:

@@ -1,26 +1,35 @@
 """Image classification: one class per image, an ImageFolder on disk, top-1 and top-5 accuracy."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
-from zoo import imagefolder
 from zoo.config import Distillation, Preprocessing, Schedule
+from zoo.data.summary import read_summary
 from zoo.errors import DatasetError
-from zoo.preprocess import normalised
+from zoo.layouts import imagefolder
+from zoo.origin import Origin
+from zoo.predicting.predictions import ClassScores
+from zoo.preprocess import Transform, normalised
+from zoo.recipe import Export
 from zoo.training.images import ImageSet, batches, training_loader
 
 if TYPE_CHECKING:
+    import onnx
+    from PIL import Image
+
     from zoo.training.runner import Trained
 
-METRIC = "top1"  # the figure that a release is known by
+METRIC = "top1"
+GEOMETRY: Literal["crop", "letterbox"] = "crop"
+RETURNS = "The model and the ONNX file return one score for each class, before softmax: (N, classes)."
 AUXILIARY_WEIGHT = 0.4  # of an auxiliary classifier's loss (Szegedy et al. 2016)
 STATISTICS_BATCHES = 32  # of training images, that BatchNorm's statistics are measured on
 
@@ -61,7 +70,7 @@ def evaluate(model: nn.Module, data: Path, preprocessing: Preprocessing) -> dict
 
     ``top1`` and ``top5`` are fractions; there is no ``top5`` with five classes or fewer.
     """
-    summary = imagefolder.read_summary(data)
+    summary = read_summary(data)
     right1, right5, count = _right(model, _images(data, "val", preprocessing), preprocessing)
     metrics: dict[str, Any] = {
         "top1": right1 / count,
@@ -109,9 +118,42 @@ def fit(
         return right / count
 
     loader = training_loader(training, schedule.batch_size, schedule.workers)
-    trained = train(model, objective, loader, top1, schedule, name=name, folder=folder, key=key)
+    trained = train(model, objective, loader, top1, schedule, metric=METRIC, name=name, folder=folder, key=key)
     measure_statistics(model)
     return trained
+
+
+def on_device(model: nn.Module) -> tuple[nn.Module, frozenset[str]]:
+    """The whole model."""
+    return model, frozenset()
+
+
+def outputs(export: Export) -> tuple[str, ...]:
+    """The logits (N, num_classes)."""
+    return ("output",)
+
+
+def deployable(model: nn.Module, origin: Origin, export: Export) -> nn.Module:
+    """The model itself."""
+    return model.eval()
+
+
+def descriptions(model: nn.Module, origin: Origin, export: Export, exported: "onnx.ModelProto") -> Mapping[str, str]:
+    """None: the labels are in the ONNX file's own metadata."""
+    return {}
+
+
+def loadable(model: nn.Module, origin: Origin) -> nn.Module:
+    """The model itself: images (N, 3, size, size) to logits (N, num_classes)."""
+    return model.eval()
+
+
+def predicted(image: "Image.Image", model: nn.Module, origin: Origin) -> ClassScores:
+    """The softmax of the logits."""
+    inputs = Transform(origin.preprocessing)(image)[None]
+    with torch.inference_mode():
+        scores = model(inputs.to(next(model.parameters()).device)).softmax(1)[0]
+    return ClassScores(scores.cpu().numpy(), origin.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +194,7 @@ class ClassificationLoss:
 
 
 def _images(data: Path, split: str, preprocessing: Preprocessing, schedule: Schedule | None = None) -> ImageSet:
-    images = imagefolder.images(data, imagefolder.read_summary(data), split)
+    images = imagefolder.images(data, read_summary(data), split)
     if schedule is None:
         return ImageSet(images, preprocessing)
     return ImageSet(images, preprocessing, schedule.augmentation, schedule.seed)

@@ -60,6 +60,7 @@ class EpochEnd(Hook):  # type: ignore[misc]
     """Evaluates after each epoch, writes the curve, reports, and saves what resuming needs."""
 
     name: str  # the model's, for people
+    metric: str  # what is evaluated
     evaluate: Evaluate
     folder: Path  # curve.jsonl and tensorboard/
     partial: Path  # checkpoints
@@ -90,7 +91,7 @@ class EpochEnd(Hook):  # type: ignore[misc]
             "epoch": runner.epoch + 1,
             "loss": sum(self.pace.losses) / len(self.pace.losses),
             "lr": runner.optim_wrapper.param_groups[0]["lr"],
-            "top1": self.evaluate(self.averaged(runner)),
+            self.metric: self.evaluate(self.averaged(runner)),
             "seconds": round(self.before + time.monotonic() - self.started, 3),
         }
         self.curve.append(row)
@@ -98,7 +99,8 @@ class EpochEnd(Hook):  # type: ignore[misc]
         self._plot(row)
         self._save(runner)
         progress.report(
-            f"{self.name}: epoch {row['epoch']}/{runner.max_epochs}, loss {row['loss']:.3f}, top-1 {row['top1']:.1%}",
+            f"{self.name}: epoch {row['epoch']}/{runner.max_epochs}, loss {row['loss']:.3f}, {self.metric} "
+            f"{row[self.metric]:.1%}",
             row["epoch"] / runner.max_epochs,
         )
 
@@ -115,7 +117,7 @@ class EpochEnd(Hook):  # type: ignore[misc]
         write_text(self.folder / "curve.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in self.curve))
 
     def _plot(self, row: Mapping[str, float]) -> None:
-        for figure in ("loss", "lr", "top1"):
+        for figure in ("loss", "lr", self.metric):
             self.writer.add_scalar(figure, row[figure], int(row["epoch"]))
         self.writer.flush()
 

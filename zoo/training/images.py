@@ -8,29 +8,39 @@ import contextlib
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from zoo.config import Preprocessing
+from zoo.data.image_files import loaded
 from zoo.errors import DatasetError
-from zoo.imagefolder import Images
-from zoo.preprocess import cropped, to_pixels, to_rgb
+from zoo.layouts.imagefolder import Images
+from zoo.preprocess import fitted, to_pixels, to_rgb
 from zoo.training.augmentation import crop_flip, shift
 
 CACHE_BYTES = 512 * 2**20  # a set whose decoded pixels take no more is decoded once and kept
 
 Draw = tuple[int, int]  # epoch, index
-Batch = tuple[Tensor, Tensor]  # uint8 (N, 3, size, size) in channels_last, int64 (N,)
+Batch = tuple[Tensor, Tensor]  # uint8 (N, 3, size, size) in channels_last; classes (N,) or label maps (N, size, size)
 
 
-class ImageSet(Dataset[tuple[Tensor, int]]):
-    """Images of one split, as pixels (3, size, size) of uint8 and a class."""
+class Samples(Dataset[tuple[Tensor, Any]]):
+    """What the loaders below read: by epoch and index, pixels (3, size, size) of uint8 and what they are labelled."""
 
     metainfo: dict[str, str] = {}  # noqa: RUF012 (the runner asks every dataset for it and never writes)
+    seed: int
+    kept: dict[int, Any] | None  # by index; none: each is decoded whenever it is asked for
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class ImageSet(Samples):
+    """Images of one split, as pixels (3, size, size) of uint8 and a class."""
 
     def __init__(
         self,
@@ -64,7 +74,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def _prepared(self, index: int) -> Tensor:
         if self.kept is not None and index in self.kept:
             return self.kept[index]
-        pixels = to_pixels(cropped(decoded(self.images.files[index]), self.preprocessing))
+        pixels = to_pixels(fitted(decoded(self.images.files[index]), self.preprocessing))
         if self.kept is not None:
             self.kept[index] = pixels
         return pixels
@@ -90,7 +100,7 @@ class Shuffled(Sampler[Draw]):
         return iter([(self.epoch, index) for index in order])
 
 
-def training_loader(images: ImageSet, batch_size: int, workers: int) -> "DataLoader[tuple[Tensor, int]]":
+def training_loader(images: Samples, batch_size: int, workers: int) -> "DataLoader[tuple[Tensor, Any]]":
     """Batches of one epoch. The last one is left out where it is not full: BatchNorm needs more than a few images."""
     return _loader(
         images,
@@ -101,7 +111,7 @@ def training_loader(images: ImageSet, batch_size: int, workers: int) -> "DataLoa
     )
 
 
-def batches(images: ImageSet, batch_size: int, indices: Sequence[int] | None = None) -> Iterator[Batch]:
+def batches(images: Samples, batch_size: int, indices: Sequence[int] | None = None) -> Iterator[Batch]:
     """The images in order, or those of ``indices``; a set too large to keep is read by one process for each thread.
 
     Raises DatasetError naming a file that is not an image.
@@ -114,13 +124,7 @@ def batches(images: ImageSet, batch_size: int, indices: Sequence[int] | None = N
 
 def decoded(file: Path) -> Image.Image:
     """The image in a file, as RGB; raises DatasetError naming the file where there is none or it is damaged."""
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return to_rgb(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's decoders raise
-        fact = " ".join(str(error).replace(f"'{file}'", "the file").split())
-        raise DatasetError(f"{file}: not an image that can be decoded: {fact}; replace or remove it") from error
+    return to_rgb(loaded(file))
 
 
 @contextlib.contextmanager
@@ -136,8 +140,8 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _loader(
-    images: ImageSet, draws: "Sampler[Draw] | Sequence[Draw]", batch_size: int, *, workers: int, drop_last: bool
-) -> "DataLoader[tuple[Tensor, int]]":
+    images: Samples, draws: "Sampler[Draw] | Sequence[Draw]", batch_size: int, *, workers: int, drop_last: bool
+) -> "DataLoader[tuple[Tensor, Any]]":
     return DataLoader(
         images,
         batch_size=batch_size,
@@ -150,6 +154,6 @@ def _loader(
     )
 
 
-def _collated(samples: list[tuple[Tensor, int]]) -> Batch:
+def _collated(samples: list[tuple[Tensor, Any]]) -> Batch:
     pixels = torch.stack([pixels for pixels, _ in samples]).contiguous(memory_format=torch.channels_last)
-    return pixels, torch.tensor([label for _, label in samples])
+    return pixels, default_collate([label for _, label in samples])

@@ -6,14 +6,14 @@ their accuracy on the validation set: that would flatter it.
 
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.multiprocessing
-from mmengine.hooks import EMAHook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -46,34 +46,38 @@ def train(
     evaluate: Evaluate,
     schedule: Schedule,
     *,
+    metric: str,
     name: str,
     folder: Path,
     key: str,
+    hooks: Sequence[Hook] = (),
+    memory_format: torch.memory_format = torch.channels_last,
 ) -> Trained:
     """Train ``model`` in place, on the accelerator where there is one, and leave it on the CPU in eval mode.
 
     Writes ``curve.jsonl`` and ``tensorboard/`` into ``folder``, and a checkpoint after each epoch under
     ``folder/partial/<key>``, from which a later call with the same key goes on. They stay, for a kill before the caller
     has saved the weights: removing ``folder/partial`` is the caller's last act. Those of other keys are removed at the
-    start. ``name`` is for people.
+    start. ``metric`` is what ``evaluate`` measures; ``name`` is for people. ``hooks`` are the task's own: what they do
+    must depend on the iteration alone. The weights are in ``memory_format`` afterwards.
 
     Raises TrainingDiverged where the loss is not finite, DatasetError where an image cannot be decoded.
     """
     partial = folder / "partial" / key[:16]
     _remove_others(partial)
-    learner = Learner(model.to(memory_format=torch.channels_last), objective)
+    learner = Learner(model.to(memory_format=memory_format), objective)
     pace = Pace(schedule)
     average = _average(schedule)
-    end = EpochEnd(name, evaluate, folder, partial, pace, average)
-    hooks = [pace, end] if average is None else [pace, average, end]
+    end = EpochEnd(name, metric, evaluate, folder, partial, pace, average)
+    own = [pace, end] if average is None else [pace, average, end]
     runner = _QuietRunner(
         model=learner,
         work_dir=str(partial / "runner"),
         train_dataloader=loader,
-        optim_wrapper=OptimWrapper(optimizer(learner, schedule)),
+        optim_wrapper=OptimWrapper(optimizer(learner, schedule), clip_grad=_clipping(schedule)),
         train_cfg={"by_epoch": True, "max_epochs": schedule.epochs},
         default_hooks=dict.fromkeys(UNUSED_HOOKS),
-        custom_hooks=hooks,
+        custom_hooks=[*hooks, *own],
         env_cfg={"mp_cfg": {"mp_start_method": torch.multiprocessing.get_start_method(allow_none=True) or "fork"}},
         log_level="WARNING",
         visualizer={"type": "Visualizer", "vis_backends": []},
@@ -96,6 +100,10 @@ class _QuietRunner(Runner):  # type: ignore[misc]  # mmengine has no types
 
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
         pass
+
+
+def _clipping(schedule: Schedule) -> dict[str, float] | None:
+    return None if schedule.max_grad_norm is None else {"max_norm": schedule.max_grad_norm}
 
 
 def _average(schedule: Schedule) -> EMAHook | None:

@@ -1,0 +1,1 @@
+"""Data sets on disk: what a folder holds, images, label maps, annotations; the layouts are in zoo.layouts."""

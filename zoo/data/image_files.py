@@ -1,0 +1,72 @@
+"""Image files: which they are, what is in them, and what is said of one that cannot be decoded.
+
+Pillow is imported inside functions: finding files needs no image library.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import DatasetError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CURE = "replace or remove it, or set corrupt: skip in the dataset's config"
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+def found(folder: Path) -> list[Path]:
+    """The image files right in a folder, sorted; none where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file()]
+    except FileNotFoundError:
+        return []
+    return [folder / name for name in sorted(names)]
+
+
+def size(file: Path) -> tuple[int, int]:
+    """Width and height in pixels, from the header alone; raises DatasetError as `loaded` does."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return image.size
+    except _pillow_errors() as error:
+        raise _undecodable(file, error) from error
+
+
+def loaded(file: Path, cure: str = CURE) -> "Image.Image":
+    """The image in a file, decoded; raises DatasetError naming the file where there is none or it is damaged."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            image.load()
+            if image.mode == "F":
+                raise ValueError("an image of floating-point numbers, whose range is not known")
+            return image
+    except _pillow_errors() as error:
+        raise _undecodable(file, error, cure) from error
+
+
+def is_whole(file: Path) -> bool:
+    """Whether the image in a file can be decoded."""
+    try:
+        loaded(file)
+    except DatasetError:
+        return False
+    return True
+
+
+def _undecodable(file: Path, error: Exception, cure: str = CURE) -> DatasetError:
+    fact = " ".join(str(error).replace(f"'{file}'", "the file").split())
+    return DatasetError(f"{file}: not an image that can be decoded: {fact}; {cure}")
+
+
+def _pillow_errors() -> tuple[type[Exception], ...]:
+    """What Pillow's decoders raise."""
+    from PIL import Image
+
+    return OSError, SyntaxError, ValueError, Image.DecompressionBombError

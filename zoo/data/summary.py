@@ -1,0 +1,115 @@
+"""What a dataset holds, whatever its layout: ``dataset.json``, which the data step writes and every other step reads.
+
+Needs neither torch nor an image library.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from zoo.config import Config, Dataset, Name, Positive, Rgb
+from zoo.errors import DatasetError
+
+SPLITS = ("train", "val")
+SUMMARY = "dataset.json"
+
+
+class DatasetSummary(Config):
+    """What the data step found or made: ``dataset.json``."""
+
+    name: Name
+    task: str
+    layout: str
+    root: str  # absolute, or "." where the images lie beside this file
+    num_classes: Positive
+    labels: Annotated[tuple[str, ...], Field(strict=False)]  # the index is the class
+    counts: dict[str, Positive]  # images by split
+    mean: Rgb
+    std: Rgb
+    digest: str  # SHA-256 over sorted lines "relative path\0what digest_of says\n"
+    digest_of: Literal["paths and contents", "paths and sizes"]  # sizes, in bytes, where hashing would take hours
+    skipped: Annotated[tuple[str, ...], Field(strict=False)] = ()  # images and annotations left out, as corrupt: skip
+
+
+def described(
+    name: str,
+    dataset: Dataset,
+    root: Path,
+    labels: Sequence[str],
+    counts: Mapping[str, int],
+    files: Iterable[Path],
+    *,
+    inside: bool,
+    indexes: Iterable[Path] = (),
+    skipped: Sequence[str] = (),
+) -> DatasetSummary:
+    """The summary of a dataset whose ``files`` are images and labels, ``indexes`` lists or annotations of them.
+
+    ``inside``: generated, small, and described from its own folder, so that the digest is of every file's content; else
+    it is of the content of the indexes and of the size of the others.
+    """
+    lines = [_line(file, root, str(file.stat().st_size) if not inside else _content_digest(file)) for file in files]
+    lines += [_line(file, root, _content_digest(file)) for file in indexes]
+    return DatasetSummary(
+        name=name,
+        task=dataset.task,
+        layout=dataset.layout,
+        root="." if inside else str(root.resolve()),
+        num_classes=dataset.num_classes,
+        labels=tuple(labels),
+        counts=dict(counts),
+        mean=dataset.mean,
+        std=dataset.std,
+        digest=hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest(),
+        digest_of="paths and contents" if inside else "paths and sizes",
+        skipped=tuple(skipped),
+    )
+
+
+def read_summary(folder: Path) -> DatasetSummary:
+    """The summary that the data step left in ``folder``; raises DatasetError where there is none."""
+    try:
+        return DatasetSummary.model_validate(json.loads((folder / SUMMARY).read_text("utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        fact = " ".join(str(error).split())[:200]
+        raise DatasetError(f"{folder / SUMMARY}: cannot be read: {fact}; build the data step again") from error
+
+
+def expanded_root(name: str, dataset: Dataset) -> Path:
+    """The dataset's ``root`` with its $VARIABLES; raises DatasetError where one is not set or nothing is there."""
+    root = os.path.expandvars(dataset.root or "")
+    config = f"configs/datasets/{name}.yaml"
+    if dataset.root and not root:
+        raise DatasetError(f"{config}: root: {dataset.root} is empty; set it to the folder of the dataset's files")
+    if not root:
+        raise DatasetError(f"{config}: neither a generator nor a root; give one of the two")
+    if "$" in root:
+        raise DatasetError(f"{config}: root: {root} is not set; export it as the folder of the dataset's files")
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; put {name} there or change root in {config}")
+    return folder
+
+
+def spellings(split: str) -> tuple[str, ...]:
+    """What a split's folder may be called: COCO's carry their year."""
+    return split, f"{split}2017"
+
+
+def few(names: Sequence[str], what: str = "") -> str:
+    """The first three of the names, and how many more there are of ``what``."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more {what}".rstrip() if len(names) > 3 else "")
+
+
+def _line(file: Path, root: Path, fact: str) -> str:
+    return f"{file.relative_to(root).as_posix()}\0{fact}\n"
+
+
+def _content_digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

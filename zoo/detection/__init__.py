@@ -1,0 +1,1 @@
+"""Detectors: their images, training, boxes, and what runs of them outside of Python."""

@@ -1,0 +1,1 @@
+"""How digit scenes are drawn; the generators are in zoo.datasets."""

@@ -1,0 +1,63 @@
+"""PASCAL VOC's segmentation: the folder VOC2012 of its devkit, as it is unpacked; the splits are lists of names.
+
+``JPEGImages/<name>.jpg``, ``SegmentationClass/<name>.png`` (palette indices; 255, the objects' borders, is ignored),
+``ImageSets/Segmentation/train.txt`` and ``val.txt``. Where there is a ``trainaug.txt``, of the Semantic Boundaries
+Dataset's further annotations, it is what is trained on, with ``SegmentationClassAug/`` in place of
+``SegmentationClass/`` for the images that are there.
+"""
+
+from pathlib import Path
+
+from zoo.config import Dataset
+from zoo.data import label_maps
+from zoo.data.label_maps import LabelledImages
+from zoo.data.summary import SPLITS, DatasetSummary, few
+
+TASK = "segmentation"
+NAMES_CLASSES = False
+INDEXES = ("ImageSets/Segmentation/*.txt",)
+
+AUGMENTED = "trainaug"
+
+
+def summarise(name: str, dataset: Dataset, root: Path, *, inside: bool) -> DatasetSummary:
+    """What is under ``root``; raises DatasetError naming all that is wrong, as zoo.data.label_maps finds it.
+
+    An image that is in both splits is wrong too: it would be validated on what it was trained on.
+    """
+    pairs = {split: _pairs(root, split) for split in SPLITS}
+    problems = [f"{_list(root, split).name} is missing or empty" for split in SPLITS if not pairs[split]]
+    if shared := sorted({image.stem for image, _ in pairs["train"]} & {image.stem for image, _ in pairs["val"]}):
+        problems.append(f"{few(shared, 'images')} in both {_list(root, 'train').name} and val.txt")
+    expected = (
+        f"{root}/ImageSets/Segmentation/<train|val>.txt, JPEGImages/<name>.jpg and SegmentationClass/<name>.png, "
+        "see the homepage in its config"
+    )
+    lists = [_list(root, split) for split in SPLITS]
+    return label_maps.summarise(name, dataset, root, pairs, problems, inside=inside, expected=expected, indexes=lists)
+
+
+def images(folder: Path, summary: DatasetSummary, split: str) -> LabelledImages:
+    """The images of a split in the order of its list, and their label maps."""
+    root = folder / summary.root
+    return label_maps.kept(_pairs(root, split), root, summary, split)
+
+
+def _list(root: Path, split: str) -> Path:
+    folder = root / "ImageSets" / "Segmentation"
+    augmented = folder / f"{AUGMENTED}.txt"
+    return augmented if split == "train" and augmented.is_file() else folder / f"{split}.txt"
+
+
+def _pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
+    listed = _list(root, split)
+    if not listed.is_file():
+        return []
+    names = listed.read_text("utf-8", "replace").split()  # what is no text names no image, and is said so
+    return [(root / "JPEGImages" / f"{name}.jpg", _labels(root, name, listed.stem)) for name in names]
+
+
+def _labels(root: Path, name: str, listed: str) -> Path:
+    further = root / "SegmentationClassAug" / f"{name}.png"
+    is_further = listed == AUGMENTED and further.is_file()
+    return further if is_further else root / "SegmentationClass" / f"{name}.png"

@@ -1,0 +1,1 @@
+"""What mmyolo needs beside itself: compiled operators, checkpoints, changes of its configs."""

@@ -1,0 +1,1 @@
+"""What a loaded model finds in an image, as data and drawn."""

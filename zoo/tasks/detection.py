@@ -1,0 +1,178 @@
+"""Object detection: boxes with a class each, COCO's JSON on disk, COCO's mean average precision."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+import surgery
+from zoo import layouts
+from zoo.config import Preprocessing, Schedule
+from zoo.data.summary import read_summary
+from zoo.detection.decoding import Decoded
+from zoo.detection.deploying import RETURNS, deployable, descriptions, loadable, on_device, outputs, predicted
+from zoo.detection.evaluation import average_precision
+from zoo.detection.images import DetectionSet
+from zoo.detection.objective import DetectionLoss, memory_format
+from zoo.detection.placing import into_image
+from zoo.detection.suppression import Detections, detections
+from zoo.errors import DatasetError
+from zoo.preprocess import normalised, placement
+from zoo.training.images import batches, training_loader
+
+if TYPE_CHECKING:
+    from zoo.training.runner import Trained
+
+__all__ = [
+    "GEOMETRY",
+    "METRIC",
+    "RETURNS",
+    "calibration_batches",
+    "deployable",
+    "descriptions",
+    "evaluate",
+    "fit",
+    "loadable",
+    "on_device",
+    "outputs",
+    "predicted",
+    "validation_sample",
+]
+
+METRIC = "map"
+GEOMETRY: Literal["crop", "letterbox"] = "letterbox"
+STATISTICS_BATCHES = 16  # of training images, that BatchNorm's statistics are measured on
+BATCH_PIXELS = 2**20  # of inputs that are evaluated at once: 28 of 192 pixels a side, 2 of 640
+
+
+def calibration_batches(
+    data: Path, preprocessing: Preprocessing, batch_size: int, count: int, seed: int
+) -> Iterator[Tensor]:
+    """At most ``count`` model inputs (batch_size, 3, size, size): training images drawn by seed, not augmented."""
+    images = _images(data, "train", preprocessing)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randperm(len(images), generator=generator)[: batch_size * count].tolist()
+    for pixels, _ in batches(images, batch_size, drawn):
+        yield normalised(pixels, preprocessing)
+
+
+def validation_sample(data: Path, preprocessing: Preprocessing, count: int) -> Tensor:
+    """At most ``count`` model inputs (N, 3, size, size), evenly spaced over the validation images.
+
+    Raises DatasetError where there is none.
+    """
+    images = _images(data, "val", preprocessing)
+    if not len(images):
+        raise DatasetError(f"{data}: no validation images; check the dataset's val split")
+    spaced = torch.linspace(0, len(images) - 1, min(count, len(images))).round().int().tolist()
+    pixels, _ = next(iter(batches(images, len(spaced), spaced)))
+    return normalised(pixels, preprocessing).contiguous()
+
+
+def evaluate(model: nn.Module, data: Path, preprocessing: Preprocessing) -> dict[str, Any]:
+    """COCO's mean average precision on all validation images, with their number and the digest of the data.
+
+    ``map`` is over overlaps from 0.5 to 0.95, ``map_50`` and ``map_75`` at one. Boxes are those that suppression with
+    zoo.detection.suppression.EVALUATION leaves, in the pixels of each image as it is on disk.
+    """
+    summary = read_summary(data)
+    figures = _figures(model, _images(data, "val", preprocessing), summary.labels)
+    return figures | {
+        "images": summary.counts["val"],
+        "dataset": summary.name,
+        "dataset_digest": summary.digest,
+    }
+
+
+def fit(
+    model: nn.Module,
+    data: Path,
+    preprocessing: Preprocessing,
+    schedule: Schedule,
+    *,
+    name: str,
+    folder: Path,
+    key: str,
+    teacher: nn.Module | None = None,
+) -> "Trained":
+    """Train ``model`` in place as the schedule says, by its own loss and towards the neck of a teacher, if any.
+
+    BatchNorm's statistics are then measured anew, as they are before each evaluation on the way. ``label_smoothing``
+    is not used: targets are the detector's own. The arguments from ``name`` on, and the errors, are those of
+    zoo.training.runner.train.
+    """
+    # mmengine and TensorBoard take seconds to import, and only this needs them.
+    from zoo.detection.phases import Phases
+    from zoo.training.runner import train
+
+    training = _images(data, "train", preprocessing, schedule)
+    validation = _images(data, "val", preprocessing)
+    labels = read_summary(data).labels
+    layout = memory_format(model)
+    taught = None if teacher is None else _frozen(teacher, layout)
+
+    def measure_statistics(student: nn.Module) -> None:
+        inputs = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
+        device = next(student.parameters()).device
+        surgery.reestimate_batchnorm(student, (batch.to(device) for batch in inputs))
+
+    def mean_average_precision(student: nn.Module) -> float:
+        measured = copy.deepcopy(student)
+        measure_statistics(measured)
+        return _figures(measured, validation, labels)[METRIC]
+
+    trained = train(
+        model,
+        DetectionLoss(preprocessing, schedule.distillation, taught),
+        training_loader(training, schedule.batch_size, schedule.workers),
+        mean_average_precision,
+        schedule,
+        metric=METRIC,
+        name=name,
+        folder=folder,
+        key=key,
+        hooks=[Phases()],
+        memory_format=layout,
+    )
+    measure_statistics(model)
+    return trained
+
+
+def _images(data: Path, split: str, preprocessing: Preprocessing, schedule: Schedule | None = None) -> DetectionSet:
+    summary = read_summary(data)
+    images = layouts.find(summary.layout).images(data, summary, split)
+    if schedule is None:
+        return DetectionSet(images, preprocessing)
+    return DetectionSet(images, preprocessing, schedule.augmentation, schedule.seed)
+
+
+def _figures(model: nn.Module, images: DetectionSet, labels: tuple[str, ...]) -> dict[str, float]:
+    return average_precision(list(_found(model, images)), images.images, labels)
+
+
+def _found(model: nn.Module, images: DetectionSet) -> Iterator[Detections]:
+    """What the model finds in each image, in the pixels of that, on the CPU.
+
+    It answers in eval mode, on the device where its weights are, and keeps its mode.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    decoded = Decoded(model.eval(), images.preprocessing.size)
+    sizes = iter(images.images.sizes)
+    with torch.inference_mode():
+        for pixels, _ in batches(images, max(1, BATCH_PIXELS // images.preprocessing.size**2)):
+            boxes, scores = decoded(normalised(pixels.to(device), images.preprocessing))
+            for each in detections(boxes.cpu(), scores.cpu()):
+                width, height = next(sizes)
+                placed = placement(width, height, images.preprocessing)
+                yield Detections(into_image(each.boxes, placed, width, height), each.scores, each.labels)
+    model.train(was_training)
+
+
+def _frozen(teacher: nn.Module, layout: torch.memory_format) -> nn.Module:
+    from zoo.training.learner import accelerator
+
+    return teacher.to(memory_format=layout).to(accelerator()).eval().requires_grad_(False)

@@ -1,0 +1,192 @@
+"""Semantic segmentation: a class for every pixel, images with label maps on disk, mean intersection over union."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+import surgery
+from zoo import layouts
+from zoo.config import Preprocessing, Schedule
+from zoo.data.summary import read_summary
+from zoo.errors import DatasetError
+from zoo.origin import Origin
+from zoo.predicting.predictions import ClassMask
+from zoo.preprocess import Transform, normalised
+from zoo.recipe import Export
+from zoo.segmentation.deployed import PixelClasses, Segmenter, without_auxiliary
+from zoo.segmentation.loss import SegmentationLoss, outputs_of
+from zoo.segmentation.metric import class_iou, confusion, mean_iou, pixel_accuracy
+from zoo.segmentation.placing import taken_back
+from zoo.segmentation.samples import LabelledSet
+from zoo.training.images import batches, training_loader
+
+if TYPE_CHECKING:
+    import onnx
+    from PIL import Image
+
+    from zoo.training.runner import Trained
+
+METRIC = "miou"
+GEOMETRY: Literal["crop", "letterbox"] = "letterbox"
+RETURNS = (
+    "The model returns the logits of each class for each pixel: (N, classes, size, size). The ONNX file returns the "
+    "same as `logits`, or as `classes` (N, size, size) each pixel's class where the recipe's export says argmax."
+)
+STATISTICS_BATCHES = 32  # of training images, that BatchNorm's statistics are measured on
+BATCH_PIXELS = 2**19  # of inputs that are evaluated at once: 56 of 96 pixels a side, 2 of 512
+
+
+def calibration_batches(
+    data: Path, preprocessing: Preprocessing, batch_size: int, count: int, seed: int
+) -> Iterator[Tensor]:
+    """At most ``count`` model inputs (batch_size, 3, size, size): training images drawn by seed, not augmented."""
+    images = _images(data, "train", preprocessing)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randperm(len(images), generator=generator)[: batch_size * count].tolist()
+    for pixels, _ in batches(images, batch_size, drawn):
+        yield normalised(pixels, preprocessing)
+
+
+def validation_sample(data: Path, preprocessing: Preprocessing, count: int) -> Tensor:
+    """At most ``count`` model inputs (N, 3, size, size), evenly spaced over the validation images.
+
+    Raises DatasetError where there is none.
+    """
+    images = _images(data, "val", preprocessing)
+    if not len(images):
+        raise DatasetError(f"{data}: no validation images; check the dataset's val split")
+    spaced = torch.linspace(0, len(images) - 1, min(count, len(images))).round().int().tolist()
+    pixels, _ = next(iter(batches(images, len(spaced), spaced)))
+    return normalised(pixels, preprocessing).contiguous()
+
+
+def evaluate(model: nn.Module, data: Path, preprocessing: Preprocessing) -> dict[str, Any]:
+    """Mean intersection over union and pixel accuracy over all validation images, from one confusion matrix.
+
+    Measured at the resolution of the model's input, label maps brought there by nearest neighbour, as torchvision's
+    reference measures the published weights; pixels labelled 255 and the letterbox's border do not count. ``miou`` is
+    the mean over the classes that occur, in truth or prediction; ``iou/<label>`` is each one's own.
+
+    Raises DatasetError where no pixel counts.
+    """
+    summary = read_summary(data)
+    matrix = _confusion(model, _images(data, "val", preprocessing), preprocessing)
+    if not matrix.sum():
+        raise DatasetError(f"{data}: no pixel of the validation images is labelled; correct the label maps")
+    each = zip(summary.labels, class_iou(matrix).tolist(), strict=True)
+    return {
+        METRIC: mean_iou(matrix),
+        "pixel_accuracy": pixel_accuracy(matrix),
+        "images": summary.counts["val"],
+        "dataset": summary.name,
+        "dataset_digest": summary.digest,
+    } | {f"iou/{label}": iou for label, iou in each if iou == iou}
+
+
+def fit(
+    model: nn.Module,
+    data: Path,
+    preprocessing: Preprocessing,
+    schedule: Schedule,
+    *,
+    name: str,
+    folder: Path,
+    key: str,
+    teacher: nn.Module | None = None,
+) -> "Trained":
+    """Train ``model`` in place as the schedule says, the teacher's logits beside the labels where there is one.
+
+    BatchNorm's statistics are then measured anew, as they are before each evaluation on the way. The arguments from
+    ``name`` on, and the errors, are those of zoo.training.runner.train.
+    """
+    from zoo.training.runner import train  # mmengine and TensorBoard take seconds to import, and only this needs them
+
+    training = _images(data, "train", preprocessing, schedule)
+    validation = _images(data, "val", preprocessing)
+    objective = SegmentationLoss(
+        preprocessing, schedule.label_smoothing, schedule.distillation, None if teacher is None else _frozen(teacher)
+    )
+
+    def measure_statistics(student: nn.Module) -> None:
+        inputs = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
+        device = next(student.parameters()).device
+        surgery.reestimate_batchnorm(student, (batch.to(device) for batch in inputs))
+
+    def miou(student: nn.Module) -> float:
+        measured = copy.deepcopy(student)
+        measure_statistics(measured)
+        return mean_iou(_confusion(measured, validation, preprocessing))
+
+    loader = training_loader(training, schedule.batch_size, schedule.workers)
+    trained = train(model, objective, loader, miou, schedule, metric=METRIC, name=name, folder=folder, key=key)
+    measure_statistics(model)
+    return trained
+
+
+def on_device(model: nn.Module) -> tuple[nn.Module, frozenset[str]]:
+    """The whole model."""
+    return model, frozenset()
+
+
+def outputs(export: Export) -> tuple[str, ...]:
+    """The logits (N, num_classes, size, size), or with ``export.argmax`` each pixel's class (N, size, size)."""
+    return ("classes",) if export.argmax else ("logits",)
+
+
+def deployable(model: nn.Module, origin: Origin, export: Export) -> nn.Module:
+    """The model without its auxiliary head, to the one tensor that `outputs` names."""
+    slim = without_auxiliary(model)
+    return (PixelClasses(slim) if export.argmax else Segmenter(slim)).eval()
+
+
+def descriptions(model: nn.Module, origin: Origin, export: Export, exported: "onnx.ModelProto") -> Mapping[str, str]:
+    """None: the labels are in the ONNX file's own metadata."""
+    return {}
+
+
+def loadable(model: nn.Module, origin: Origin) -> nn.Module:
+    """Model inputs (N, 3, size, size) to logits (N, num_classes, size, size)."""
+    return Segmenter(model).eval()
+
+
+def predicted(image: "Image.Image", model: nn.Module, origin: Origin) -> ClassMask:
+    """The best class of each pixel, at the image's own resolution."""
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        logits, _ = outputs_of(model(Transform(origin.preprocessing)(image)[None].to(device)))
+    found = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
+    return ClassMask(taken_back(found, *image.size, origin.preprocessing), origin.labels)
+
+
+def _images(data: Path, split: str, preprocessing: Preprocessing, schedule: Schedule | None = None) -> LabelledSet:
+    summary = read_summary(data)
+    images = layouts.find(summary.layout).images(data, summary, split)
+    if schedule is None:
+        return LabelledSet(images, summary.num_classes, preprocessing)
+    return LabelledSet(images, summary.num_classes, preprocessing, schedule.augmentation, schedule.seed)
+
+
+def _confusion(model: nn.Module, images: LabelledSet, preprocessing: Preprocessing) -> Tensor:
+    """Over all images, on the device where the model is; it answers in eval mode and keeps its mode."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    matrix = torch.zeros(images.num_classes, images.num_classes, dtype=torch.int64)
+    with torch.inference_mode():
+        for pixels, labels in batches(images, max(1, BATCH_PIXELS // preprocessing.size**2)):
+            logits, _ = outputs_of(model(normalised(pixels.to(device), preprocessing)))
+            matrix += confusion(labels.to(device), logits.argmax(1), images.num_classes).cpu()
+    model.train(was_training)
+    return matrix
+
+
+def _frozen(teacher: nn.Module) -> nn.Module:
+    from zoo.training.learner import accelerator
+
+    return (
+        without_auxiliary(teacher).to(memory_format=torch.channels_last).to(accelerator()).eval().requires_grad_(False)
+    )
