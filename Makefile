@@ -6,11 +6,12 @@ STAMP := .venv/installed
 UNFINISHED := .venv/unfinished
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: help demo test coverage zoo check lock
+.PHONY: help demo test test-slow coverage zoo check lock
 
 help:
 	@echo "make demo      build the starter zoo from embedded data and show its results"
-	@echo "make test      run the tests"
+	@echo "make test      run the tests but the slow ones"
+	@echo "make test-slow run the slow tests: real steps from recipe to release, every detector to ONNX"
 	@echo "make coverage  what surgery does to 30 model families of torchvision, timm and mmyolo"
 	@echo "make zoo       build every recipe"
 	@echo "make check     formatting, lint and types"
@@ -27,7 +28,11 @@ zoo: $(STAMP)
 # One thread for each test process: together they fill the cores.
 test: $(STAMP)
 	@echo "== running the tests"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m "not slow"
+
+test-slow: $(STAMP)
+	@echo "== running the slow tests"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m slow
 
 coverage: $(STAMP)
 	@echo "== surgery on 30 model families"

@@ -45,6 +45,8 @@ class Fault(nn.Module):
             return x.view(x.shape[0], 4, 16, 16)
         if self.kind == "batch mixes":
             return x + x.mean(0, keepdim=True)
+        if self.kind == "rounds":
+            return x + 1e-3 * len(x) if x.dtype == torch.float32 else x
         if self.kind == "inplace":
             return torch.sigmoid(x).add_(1).mul_(x) if not self.training else _overwritten(x)
         return x * 2
@@ -74,6 +76,11 @@ def test_each_fault_is_found(kind: str, check: str, layer: str, fact: str) -> No
     assert (findings[0].check, findings[0].layer) == (check, layer)
     assert fact in findings[0].fact
     assert findings[0].severity == "error"
+
+
+@pytest.mark.parametrize("same_output", [False, True])
+def test_what_float32_alone_rounds_is_no_fault(same_output: bool) -> None:
+    assert check_running(net(nn.Identity()), net(Fault("rounds")), IMAGES, same_output=same_output) == []
 
 
 def test_other_output_shape() -> None:

@@ -284,6 +284,15 @@ def test_only_boxes_of_one_class_suppress_each_other() -> None:
     assert best.scores.tolist() == pytest.approx([0.9])
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_box_or_score_that_is_no_number_is_not_found(value: float) -> None:
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, value, value], [50, 50, 60, 60]]])
+    scores = torch.tensor([[[0.9, 0.0], [0.8, 0.0], [0.0, 0.7], [value, 0.6]]])
+    (found,) = detections(boxes, scores, Limits(score=0.1))
+    assert found.boxes.tolist() == [boxes[0, 0].tolist(), boxes[0, 3].tolist()]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.6])
+
+
 def test_where_nothing_is_found_there_are_no_boxes() -> None:
     for found in detections(torch.rand(2, 5, 4), torch.zeros(2, 5, 3)):
         assert found.boxes.shape == (0, 4)
@@ -571,6 +580,7 @@ def test_suppression_can_be_in_the_graph() -> None:
         same = (labels == label) & ((scores - score).abs() < 1e-5) & ((boxes - box).abs().amax(1) < 1e-2)
         unclear += not same.any()
     assert unclear <= 1
+    assert parity.compare(deployed, exported, inputs(3)).images == 3
     files = deploying.descriptions(network, origin, settings, exported)
     assert json.loads(files["detection_head.json"])["outputs"] == ["boxes", "scores", "labels"]
 

@@ -179,6 +179,11 @@ def test_a_size_out_of_range_is_one_clear_error(task: str, tmp_path: Path) -> No
         make(tmp_path / "digits", {"train": 10, "val": 10, "size": 32, "largest": 2.5, "smallest": 2.0}, task)
 
 
+def test_a_digit_without_size_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"generator digit_scenes: .*zero.*correct"):
+        make(tmp_path / "digits", {"train": 10, "val": 10, "largest": 0.0, "smallest": 0.0})
+
+
 def test_a_wrong_parameter_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"digit_scenes.*'sise'.*correct"):
         make(tmp_path / "digits", {"sise": 3})
@@ -229,6 +234,8 @@ def test_a_missing_split_is_named(tree: Path, missing: str) -> None:
 def test_a_missing_folder_and_an_unset_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DatasetError, match="no such folder; put pets there"):
         expanded_root("pets", dataset(root=str(tmp_path / "none")))
+    with pytest.raises(DatasetError, match="no such folder; put pets there"):
+        expanded_root("pets", dataset(root="~nobody-of-that-name/pets"))
     monkeypatch.delenv("PETS", raising=False)
     with pytest.raises(DatasetError, match=r"\$PETS/images is not set"):
         expanded_root("pets", dataset(root="$PETS/images"))

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import zoo
 from zoo.origin import Origin
-from zoo.tasks import classification
+from zoo.sources import mmyolo
+from zoo.tasks import classification, detection
 
 REPOSITORY = Path(__file__).parents[1]
 LITE, PLAIN = "mobilenet_v3_small_lite", "resnet50"
@@ -42,17 +45,22 @@ def ran(done: subprocess.CompletedProcess[str]) -> set[str]:
     return {f"{step}:{name}" for name, step in found}
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("checkout")
+def checkout(root: Path, data: str, schedules: str, side: str) -> Path:
+    """A copy of the recipes and configs whose data is tiny and whose trainings last an epoch."""
     for name in ("configs", "recipes"):
         shutil.copytree(REPOSITORY / name, root / name)
     for name in ("dodo.py", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, root)
-    change(root / "configs/datasets/digit_scenes.yaml", train="80", val="40", size="32")
-    change(root / "configs/profiles/demo.yaml", input_size="32")
-    for schedule in ("demo_scratch", "demo_finetune"):
+    change(root / f"configs/datasets/{data}.yaml", train="80", val="40", size=side)
+    change(root / "configs/profiles/demo.yaml", input_size=side)
+    for schedule in (f"{schedules}_scratch", f"{schedules}_finetune"):
         change(root / f"configs/schedules/{schedule}.yaml", epochs="1", batch_size="8", warmup_epochs="0.0")
+    return root
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = checkout(tmp_path_factory.mktemp("checkout"), "digit_scenes", "demo", "32")
     done = doit(root, "-n", "2", f"build:{LITE}", f"build:{PLAIN}")
     assert done.returncode == 0, done.stdout + done.stderr
     steps = ("baseline", "surgery", "check", "train", "export", "release", "index")
@@ -89,7 +97,6 @@ def test_a_loaded_release_reproduces_its_published_accuracy(built: Path, name: s
 
 def test_onnx_gives_what_the_loaded_model_gives(built: Path) -> None:
     import onnxruntime
-    from PIL import Image
 
     release = zoo.get(LITE, index=built / "artifacts/demo/zoo")
     model = release.load()
@@ -124,3 +131,62 @@ def test_only_what_an_edit_touches_runs_again(built: Path) -> None:
     assert ran(done) == {f"release:{LITE}", f"index:{LITE}"}, done.stdout
     assert zoo.get(LITE, index=shared / "zoo").version == 3
     assert ran(doit(built, *arguments)) == set()
+
+
+# The other libraries: segmentation is in test_segmentation.py
+
+
+def test_a_timm_release_reproduces_its_published_accuracy(tmp_path: Path) -> None:
+    root = checkout(tmp_path, "digit_scenes", "demo", "32")
+    done = doit(root, "build:mobilenetv3_small_100_lite")
+    assert done.returncode == 0, done.stdout + done.stderr
+    release = zoo.get("mobilenetv3_small_100_lite", index=root / "artifacts/demo/zoo")
+    data = root / "artifacts/demo/data/digit_scenes"
+    measured = classification.evaluate(release.load(), data, release.manifest.origin.preprocessing)
+    published = release.manifest.accuracy.lite
+    assert measured["dataset_digest"] == published.dataset_digest
+    assert {name: measured[name] for name in published.metrics} == published.metrics
+
+
+def write_corner_objects(folder: Path) -> None:
+    """COCO's layout: squares that fill the corner where an untrained YOLOv5 looks for them."""
+    categories = [{"id": 1, "name": "dark"}, {"id": 2, "name": "bright"}]
+    for split, count in (("train", 16), ("val", 8)):
+        images, objects = [], []
+        (folder / split).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.full((64, 64, 3), 128, np.uint8)
+            pixels[:32, :34] = 255 * (number % 2)
+            Image.fromarray(pixels).save(folder / split / f"{number}.png")
+            images.append({"id": number, "file_name": f"{number}.png", "width": 64, "height": 64})
+            objects.append({"id": number, "image_id": number, "category_id": 1 + number % 2, "bbox": [0, 0, 34, 32]})
+        index = folder / "annotations" / f"instances_{split}.json"
+        index.parent.mkdir(exist_ok=True)
+        index.write_text(json.dumps({"images": images, "annotations": objects, "categories": categories}))
+
+
+def test_an_mmyolo_release_reproduces_its_published_precision_and_names_its_licence(tmp_path: Path) -> None:
+    if not all(mmyolo.find_spec(name) for name in mmyolo.LIBRARIES):
+        pytest.skip("mmyolo is an extra")
+    root = checkout(tmp_path, "digit_scenes_detection", "demo_detection", "64")
+    write_corner_objects(root / "corners")
+    (root / "configs/datasets/digit_scenes_detection.yaml").write_text(
+        f"{{description: test, task: detection, layout: coco, root: {root / 'corners'}, num_classes: 2, "
+        "mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25], licence: none}\n"
+    )
+    recipe = root / "recipes/mmyolo/yolov5_n_lite.yaml"
+    recipe.write_text(recipe.read_text() + "export:\n  nms: true\n")
+    done = doit(root, "build:yolov5_n_lite")
+    assert done.returncode == 0, done.stdout + done.stderr
+    release = zoo.get("yolov5_n_lite", index=root / "artifacts/demo/zoo")
+    assert release.manifest.licences.code == "GPL-3.0"
+    assert "GPL-3.0" in release.file("card").read_text()
+    assert json.loads(release.file("detection_head").read_text())["outputs"] == ["boxes", "scores", "labels"]
+    assert release.manifest.onnx.parity.images == 8
+    model = release.load()
+    data = root / "artifacts/demo/data/digit_scenes_detection"
+    measured = detection.evaluate(model.network, data, release.manifest.origin.preprocessing)
+    published = release.manifest.accuracy.lite
+    assert published.metrics["map_50"] > 0
+    assert measured["dataset_digest"] == published.dataset_digest
+    assert {name: measured[name] for name in published.metrics} == published.metrics

@@ -299,6 +299,17 @@ def test_labels_of_another_kind_of_image_are_refused(mode: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("layout", ["label_pngs", "voc"])
+@pytest.mark.parametrize("mode", ["RGB", "I;16", "1"])
+def test_labels_of_another_kind_of_image_are_found_before_training(layout: str, mode: str, tmp_path: Path) -> None:
+    root = TREES[layout](tmp_path)
+    found = layouts.find(layout).images(root, summarise(layout, root), "train")
+    Image.new(mode, SIZE).save(found.labels[0])
+    place = found.labels[0].relative_to(root).as_posix()
+    assert f"{place}: an image of mode {mode} where labels are 8-bit" in message(layout, root)
+    assert summarise(layout, root, corrupt="skip").counts["train"] == 2
+
+
+@pytest.mark.parametrize("layout", ["label_pngs", "voc"])
 def test_every_wrong_pair_is_said_at_once_or_left_out(layout: str, tmp_path: Path) -> None:
     root = TREES[layout](tmp_path)
     whole = summarise(layout, root)
@@ -354,6 +365,65 @@ def test_a_list_that_is_no_text_names_no_image(tmp_path: Path) -> None:
     assert "is missing" in refused
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../x", "a" * 5000])
+def test_a_list_that_names_what_is_no_image(name: str, tmp_path: Path) -> None:
+    root = voc_tree(tmp_path)
+    listed = root / "ImageSets/Segmentation/val.txt"
+    listed.write_text(f"{listed.read_text()}{name}\n", "utf-8-sig")  # as some editors of Windows begin a file
+    assert f"JPEGImages/{name.removeprefix('/')}.jpg is missing (" in message("voc", root)
+    assert summarise("voc", root, corrupt="skip").counts["val"] == 2
+
+
+def test_a_file_where_a_folder_of_images_should_be(tmp_path: Path) -> None:
+    root = label_pngs_tree(tmp_path)
+    (root / "images").rename(root / "elsewhere")
+    (root / "images").write_text("")
+    assert "images/train/ is missing or has no image" in message("label_pngs", root)
+
+
+@pytest.mark.parametrize("target", ["nowhere.jpg", "0.jpg"])
+def test_a_link_that_leads_nowhere_is_named_or_left_out(target: str, tmp_path: Path) -> None:
+    root = imagefolder_tree(tmp_path)
+    (root / "train" / "loop").symlink_to("loop")
+    file = root / "train" / "cat" / "0.jpg"
+    file.unlink()
+    file.symlink_to(target)
+    assert message("imagefolder", root).startswith(f"{file}: ")
+    assert summarise("imagefolder", root, corrupt="skip").skipped == ("train/cat/0.jpg",)
+
+
+def test_a_name_that_the_summary_cannot_hold(tmp_path: Path) -> None:
+    root = imagefolder_tree(tmp_path)
+    for split in ("train", "val"):
+        (root / split / "cat").rename(root / split / os.fsdecode(b"c\xff"))
+    assert message("imagefolder", root) == f"{root}: the name 'c\\udcff' is not UTF-8; rename it"
+
+
+def test_a_folder_that_cannot_be_read_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = imagefolder_tree(tmp_path / "data")
+
+    def forbidden(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(image_files, "found", forbidden)
+    settings = {"name": "tiny", "dataset": config("imagefolder", root=str(root)).model_dump(mode="json")}
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DatasetError, match=r"cat: Permission denied; make it readable$"):
+        data.run(Job("data", "tiny", "demo", tmp_path / "out", tmp_path, settings, {}, "0" * 64))
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_whatever_a_decoder_raises_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = picture(tmp_path / "a.png")
+
+    def broken(_: object) -> None:
+        raise RuntimeError("Failed to decode image:\nMissing item")  # as AVIF's does
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", broken)
+    with pytest.raises(DatasetError, match=f"^{file}: not an image that can be decoded: Failed to decode image: Miss"):
+        image_files.loaded(file)
+
+
 def test_voc_is_trained_on_the_further_annotations_where_they_are(tmp_path: Path) -> None:
     root = voc_tree(tmp_path)
     (root / "ImageSets/Segmentation/trainaug.txt").write_text("2007_000032\n2011_000001\n")
@@ -397,6 +467,7 @@ WRONG = {
     "text": ({"bbox": [1, 2, 3, "4"]}, "bbox is not four numbers"),
     "not a number": ({"bbox": [1, 2, float("nan"), 4]}, "bbox is not four numbers"),
     "no box": ({"bbox": None}, "bbox is not four numbers"),
+    "beyond floats": ({"bbox": [1, 2, 10**400, 4]}, "bbox is not four numbers"),
 }
 
 
@@ -421,15 +492,17 @@ def test_everything_wrong_with_images_is_said_at_once_or_left_out(tmp_path: Path
         {"id": 200, "file_name": "gone.jpg", "width": 9, "height": 7},
         {"file_name": "000000000002.jpg"},
         {"id": 201, "file_name": "000000000002.jpg", "width": 0, "height": 7},
+        {"id": 202, "file_name": "000000000002.jpg", "width": 10**400, "height": 7},
+        {"id": 10**30, "file_name": "000000000002.jpg", "width": 9, "height": 7},
     ]
     content["annotations"].append({"id": 9, "image_id": 200, "category_id": 1, "bbox": [0, 0, 2, 2]})
     content["images"][2]["width"] = 8
     write_json(root, "train2017", content)
     refused = message("coco", root)
-    for fact in ("images[3]: 000000000002.jpg: image id 100 is taken", "gone.jpg is missing", "and 2 more such"):
+    for fact in ("images[3]: 000000000002.jpg: image id 100 is taken", "gone.jpg is missing", "and 4 more such"):
         assert fact in refused
     summary = summarise("coco", root, corrupt="skip")
-    places = [f"annotations/instances_train2017.json: images[{index}]" for index in range(3, 7)]
+    places = [f"annotations/instances_train2017.json: images[{index}]" for index in range(3, 9)]
     assert summary.skipped == (*places, "train2017/000000000002.jpg")
     assert coco.images(root, summary, "train").ids == (100, 101)
 
@@ -447,10 +520,10 @@ def test_an_image_of_another_size_than_its_annotations_say(tmp_path: Path) -> No
         ("\ufffe\udcff", "not an annotation file that can be read"),
         ("[]", "no list of images, annotations, categories"),
         ('{"images": [], "annotations": {}, "categories": []}', "no list of annotations"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "lack an id of their own or a name"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "or a name"),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
-            "lack an id of their own or a name",
+            "lack a whole number of their own as id, or a name",
         ),
     ],
 )
@@ -473,6 +546,13 @@ def test_an_empty_class_is_refused_unless_skipping_is_allowed(tmp_path: Path) ->
     assert "train has no box of toothbrush (corrupt: skip in its config allows that)" in message("coco", root)
     summary = summarise("coco", root, corrupt="skip")
     assert (summary.labels, summary.skipped) == (("person", "toothbrush"), ())
+
+
+def test_something_must_be_there_to_learn(tmp_path: Path) -> None:
+    root = coco_tree(tmp_path)
+    write_json(root, "train2017", coco_content(3) | {"annotations": []})
+    for corrupt in ("refuse", "skip"):
+        assert "train has no box;" in message("coco", root, corrupt=corrupt)
 
 
 def test_a_class_may_be_empty_in_validation(tmp_path: Path) -> None:

@@ -433,12 +433,40 @@ class Malicious:
         ({"state_dict": {}, "meta": Malicious()}, "holds no plain weights"),
         ({"state_dict": {"a": 1}}, "holds no state_dict"),
         ([torch.zeros(1)], "holds no state_dict"),
+        ({1: torch.zeros(1)}, "holds no state_dict"),
     ],
 )
 def test_a_file_that_holds_something_else(content: Any, fact: str, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match=fact) as caught:
         mmyolo.published(YOLOV5, str(place(content, tmp_path)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_file_of_the_older_format(tmp_path: Path) -> None:
+    file = tmp_path / "mine.pth"
+    torch.save({"state_dict": {"a": torch.ones(4)}}, file, _use_new_zipfile_serialization=False)
+    whole = file.read_bytes()
+    for end in range(0, len(whole), 7):
+        file.write_bytes(whole[:end])
+        with pytest.raises(IntegrityError, match="holds no plain weights"):
+            checkpoint.read(file, "mine")
+
+
+def test_classes_that_are_no_list(tmp_path: Path) -> None:
+    meta = {"dataset_meta": {"classes": 5}}
+    assert checkpoint.read(place({"state_dict": {"a": torch.ones(1)}, "meta": meta}, tmp_path), "mine").labels is None
+
+
+@pytest.mark.parametrize("weights", ["~nobody-of-that-name/x.pth", f"{'x' * 300}/y.pth", "none/x.pth"])
+def test_a_checkpoint_that_is_not_there(weights: str) -> None:
+    with pytest.raises(MissingWeights, match=r"are not here; place a checkpoint at .* or name another$"):
+        mmyolo.labels(YOLOV5, weights)
+
+
+@pytest.mark.parametrize("url", ["https://host.invalid/", "http://[::x/x.pth", "://x.pth"])
+def test_a_url_that_names_no_file(url: str) -> None:
+    with pytest.raises(MissingWeights, match=r"this is no URL of a file; correct it$"):
+        mmyolo.labels(YOLOV5, url)
 
 
 @pytest.fixture
@@ -551,6 +579,18 @@ def test_recipes_that_name_the_wrong_thing(tmp_path: Path) -> None:
         f"{place}:4: task: mmyolo/{masks} is a model for instance_segmentation, not classification; "
         "change task or model"
     ]
+    assert f"{place}:3: source.config: stands beside model; remove one of the two" in complaints(
+        tmp_path, recipe(config=YOLOV8, model=YOLOV8)
+    )
+    assert f"{place}:3: source.model: a source of mmyolo has no such field; write 'config: ...'" in complaints(
+        tmp_path, recipe(model=YOLOV8)
+    )
+    assert f"{place}:5: source.checkpoint: stands beside weights; remove one of the two" in complaints(
+        tmp_path, recipe(config=YOLOV8, weights="coco", checkpoint="mine.pth")
+    )
+    assert f"{place}:4: source.anchors[0][0][1]: should be greater than 0, not 0" in complaints(
+        tmp_path, recipe(config=YOLOV5, anchors="[[[1, 0]]]")
+    )
     found = complaints(tmp_path, recipe(config=YOLOV8, weights="voc"))
     assert f"{place}:4: source.weights: mmyolo/{YOLOV8} has no weights 'voc'; known: coco" in found
 

@@ -64,6 +64,31 @@ def test_an_edit_changes_the_settings_of_the_steps_it_is_for(
     assert changed(checkout, *edit) == steps
 
 
+def test_another_checkpoint_in_the_same_place_is_seen(tmp_path: Path) -> None:
+    """Where the profile uses it; elsewhere it does not matter what is there."""
+    declared = library.load(Path(__file__).parents[1])
+    row = plan.model(declared, "yolox_nano_lite", "full")
+    source = row.recipe.source.model_copy(update={"checkpoint": str(tmp_path / "mine.pth")})
+
+    def seen(profile: str) -> object:
+        recipe = row.recipe.model_copy(update={"source": source})
+        return STEPS["baseline"].settings(plan.Model(row.name, recipe, profile, declared))
+
+    missing, elsewhere = seen("full"), seen("demo")
+    (tmp_path / "mine.pth").write_bytes(b"one")
+    first = seen("full")
+    assert seen("full") == first != missing
+    (tmp_path / "mine.pth").write_bytes(b"other")
+    assert seen("full") != first
+    assert seen("demo") == elsewhere
+
+
+def test_the_schedules_that_a_profile_has_for_one_model(checkout: Checkout) -> None:
+    place = "configs/profiles/demo.yaml"
+    assert changed(checkout, place, "weights:", f"models: {{{NAME}: {{baseline: finetune}}}}\nweights:") == {"baseline"}
+    assert changed(checkout, place, "baseline: finetune", "train: scratch") == {"baseline", "train"}
+
+
 def test_a_recipe_overrides_its_schedule(checkout: Checkout) -> None:
     checkout.edit(RECIPE, "task: class", "train: {schedule: scratch, epochs: 7, lr: 0.5}\ntask: class")
     schedule = plan.model(library.load(checkout.root), NAME, "demo").schedule

@@ -21,6 +21,7 @@ from small_checkout import (
     write,
 )
 
+from zoo import sources
 from zoo.errors import InvalidInput, MissingLibrary
 from zoo.reading import library, registry, schema, strict_yaml
 from zoo.sources import torchvision
@@ -79,7 +80,18 @@ BAD_VALUES = [
     ("train:", "train:\n  shedule: x", ":9: train.shedule: unknown field; did you mean 'schedule'?"),
     ("target: chip\n", "", ":1: target: required field is missing; add 'target: ...'"),
     ("  model: mobilenet_v2\n", "", ":2: source.model: required field is missing; add 'model: ...'"),
-    ("  model:", "  config: x.py\n  model:", ":4: source.config: stands beside model; remove one of the two"),
+    ("  model: mobilenet_v2\n", "  model:\n", ":4: source.model: required field is missing; add 'model: ...'"),
+    ("  model:", "  config:", ":4: source.config: a source of torchvision has no such field; write 'model: ...'"),
+    (
+        "  weights: IMAGENET1K_V2",
+        "  checkpoint: mine.pth",
+        ":5: source.checkpoint: a source of torchvision has no such field; remove the field",
+    ),
+    (
+        "  weights:",
+        "  anchors: [[[1, 2]]]\n  weights:",
+        ":5: source.anchors: a source of torchvision has no such field; remove the field",
+    ),
     ("epochs: 3", "epochs: '8'", ":9: train.epochs: should be a whole number, not '8'; remove the quotes"),
     ("epochs: 3", "epochs: 8.5", ":9: train.epochs: should be a whole number, not 8.5"),
     ("epochs: 3", "epochs: 0", ":9: train.epochs: should be greater than 0, not 0"),
@@ -439,6 +451,17 @@ def test_a_missing_library_keeps_no_other_recipe_from_being_built(
     assert library.load(checkout).recipes
     with pytest.raises(MissingLibrary, match=r"torchvision is not installed; pip install 'lite-zoo\[torchvision\]'"):
         torchvision.catalogue()
+
+
+@pytest.mark.parametrize("absent", ["timm", "mmyolo"])
+def test_the_projects_own_files_load_without_an_extra(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = sources.find(absent)
+
+    def catalogue() -> None:
+        raise MissingLibrary(f"{absent} is not installed")
+
+    monkeypatch.setattr(source, "catalogue", catalogue)
+    assert "mobilenet_v2_lite" in library.load(ROOT).recipes
 
 
 def test_a_folder_that_is_no_checkout(tmp_path: Path) -> None:

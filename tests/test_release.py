@@ -69,6 +69,14 @@ def test_a_release_says_what_was_measured_on_what_and_how_to_build_it_again(smal
     assert str(small_build.root) not in text
 
 
+def test_a_release_from_before_geometry_channels_and_options_is_read(small_build: SmallBuild) -> None:
+    content = json.loads((small_build.zoo / f"models/{NAME}/v1/release.json").read_bytes())
+    now = release.parse(json.dumps(content).encode(), "now")
+    del content["origin"]["options"], content["origin"]["preprocessing"]["geometry"]
+    del content["origin"]["preprocessing"]["channels"]
+    assert release.parse(json.dumps(content).encode(), "before") == now
+
+
 def test_plan_json_is_enough_with_the_weights(small_build: SmallBuild) -> None:
     content = json.loads((small_build.zoo / "models" / NAME / "v1" / "plan.json").read_bytes())
     assert content["origin"]["model"] == "mobilenet_v3_small"

@@ -10,7 +10,7 @@ import torch
 from torchvision import models
 
 from zoo import sources
-from zoo.errors import IntegrityError, MissingLibrary, MissingWeights, UnknownName
+from zoo.errors import IntegrityError, MissingLibrary, MissingWeights, StepError, UnknownName
 from zoo.sources import torchvision
 
 FOLDERS = {
@@ -103,6 +103,14 @@ def test_unknown_names(call: object) -> None:
         call("mobilnet_v2", WEIGHTS)
     with pytest.raises(UnknownName, match="mobilenet_v2 has no weights 'V3'; known: IMAGENET1K_V1, IMAGENET1K_V2"):
         call(MODEL, "V3")
+
+
+def test_an_image_size_that_patches_do_not_fill() -> None:
+    with (
+        torch.device("meta"),
+        pytest.raises(StepError, match="vit_b_16 cannot be built for 65x65 images"),
+    ):
+        torchvision.build("vit_b_16", num_classes=2, image_size=65)
 
 
 @pytest.fixture

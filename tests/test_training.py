@@ -14,6 +14,7 @@ from zoo import progress
 from zoo.config import Optimizer, Preprocessing, Schedule
 from zoo.errors import DatasetError, TrainingDiverged
 from zoo.layouts.imagefolder import Images
+from zoo.rebuild import load_weights, save_weights
 from zoo.training import checkpoints
 from zoo.training.hooks import EpochEnd
 from zoo.training.images import ImageSet, batches, training_loader
@@ -94,6 +95,29 @@ def fit(
 ) -> Trained:
     loader = training_loader(ImageSet(images, PREPROCESSING, plan.augmentation, plan.seed), plan.batch_size, 0)
     return train(model, objective, loader, evaluate, plan, metric="top1", name="tiny", folder=folder, key=KEY)
+
+
+class Tied(nn.Module):
+    """One convolution in two places, as heads share theirs between levels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = self.other = nn.Conv2d(3, 3, 3, padding=1)
+        self.classify = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.classify(self.other(self.one(x)).mean((2, 3)))
+        return scores
+
+
+def test_trained_weights_are_saved_though_tied(images: Images, tmp_path: Path) -> None:
+    model = Tied()
+    fit(model, images, tmp_path, schedule(epochs=1))
+    save_weights(model, tmp_path / "tied.safetensors")
+    loaded = Tied()
+    load_weights(loaded, tmp_path / "tied.safetensors")
+    x = torch.rand(2, 3, 8, 8)
+    assert torch.equal(loaded.eval()(x), model(x))
 
 
 @pytest.mark.parametrize("average", [0.8, None])

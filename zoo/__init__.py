@@ -3,8 +3,8 @@
     import zoo
 
     zoo.list_models("mobilenet*")
-    model = zoo.load("mobilenet_v3_small_lite")  # eval mode; model.preprocess takes an image
-    onnx = zoo.get("mobilenet_v3_small_lite").file("onnx")
+    model = zoo.load("mobilenetv3_small_100_lite")  # eval mode; model.preprocess takes an image
+    onnx = zoo.get("mobilenetv3_small_100_lite").file("onnx")
 
 Where the zoo is: the argument ``index``, else $ZOO_INDEX, else artifacts/demo/zoo of the working directory. What can
 go wrong is in ``zoo.errors``.

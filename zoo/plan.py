@@ -103,9 +103,21 @@ def _state(dataset: Dataset) -> Settings | None:
     return {"path": expanded, "times": hashlib.sha256(times.encode("utf-8", "surrogateescape")).hexdigest()}
 
 
+def _checkpoint_state(model: Model) -> Settings:
+    """Of a recipe's own file of weights, where it is used: its size and time, which tell that it was replaced."""
+    checkpoint = model.recipe.source.checkpoint
+    if checkpoint is None or "://" in checkpoint or model.library.profiles[model.profile].weights != "published":
+        return {}
+    try:
+        found = os.stat(os.path.expanduser(checkpoint))  # noqa: PTH111, PTH116 - as in _state
+    except OSError:
+        return {"checkpoint": None}
+    return {"checkpoint": [found.st_size, found.st_mtime_ns]}
+
+
 def _baseline(model: Model) -> Settings:
     schedule = model.baseline_schedule
-    return {
+    return _checkpoint_state(model) | {
         "source": as_json(model.recipe.source),
         "task": model.recipe.task,
         "dataset": without_words(model.dataset),

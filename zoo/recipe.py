@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from zoo.config import Config, ModelName, Name, Opset, Positive
+from zoo.config import AboveZero, Config, ModelName, Name, Opset, Positive
 
 Anchors = Annotated[
-    tuple[Annotated[tuple[Annotated[tuple[float, float], Field(strict=False)], ...], Field(strict=False)], ...],
+    tuple[Annotated[tuple[Annotated[tuple[AboveZero, AboveZero], Field(strict=False)], ...], Field(strict=False)], ...],
     Field(strict=False),
 ]
 
@@ -19,7 +19,7 @@ class Source(Config):
     model: ModelName | None = None  # either this
     config: ModelName | None = None  # or this, where the library knows its models by config files
     weights: Name | None = None  # needed by profiles that use published weights
-    checkpoint: str | None = None  # a path or URL, in place of published weights
+    checkpoint: Annotated[str, Field(min_length=1)] | None = None  # a path or URL, in place of published weights
     anchors: Anchors | None = None  # width and height in pixels, by level; none: the config's own
 
     @property

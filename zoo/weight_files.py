@@ -5,6 +5,7 @@ the beginning of their SHA-256: ``resnet18-f37072fd.pth``.
 """
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from urllib.parse import urlparse
@@ -31,13 +32,20 @@ def fetched(url: str, what: str) -> Path:
 
     Raises MissingWeights where it cannot be downloaded, IntegrityError where it is not what its name says.
     """
+    if not _names_a_file(url):
+        raise MissingWeights(f"{what}: this is no URL of a file; correct it")
     file = of_url(url)
     digest = found[1] if (found := DIGEST.search(file.stem)) else ""
-    if file.exists():
+    if is_file(file):
         verify(file, digest, what, url)
     else:
         _download(url, file, digest, what)
     return file
+
+
+def is_file(file: Path) -> bool:
+    """Whether a file is there; unlike Path.is_file, without an exception for a name that is too long."""
+    return os.path.isfile(file)  # noqa: PTH113
 
 
 def verify(file: Path, digest: str, what: str, url: str) -> None:
@@ -65,6 +73,14 @@ def missing(what: str, url: str, file: Path, error: Exception) -> MissingWeights
 def reason(error: Exception) -> str:
     """An exception's text as it may stand in a one-line message."""
     return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def _names_a_file(url: str) -> bool:
+    try:
+        parts = urlparse(url)
+    except ValueError:
+        return False
+    return bool(parts.scheme and Path(parts.path).name)
 
 
 def _download(url: str, file: Path, digest: str, what: str) -> None:

@@ -4,15 +4,15 @@ The format: https://cocodataset.org/#format-data, object detection.
 """
 
 import json
-import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from zoo.errors import DatasetError
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, inside the image
+LARGEST = 2**53  # of numbers in the file: beyond, they are no longer exact
 BEYOND = 1.0  # pixels that rounding may put a box beyond its image; it is clipped
 CURE = "download it again, or see https://cocodataset.org/#format-data"
 
@@ -53,7 +53,7 @@ def read(file: Path, present: Container[str]) -> Annotations:
         picture = _picture(image, pictures, present)
         if isinstance(picture, str):
             faults[f"images[{index}]"] = picture
-            if isinstance(image, dict) and type(image.get("id")) is int:
+            if isinstance(image, dict) and _is_whole(image.get("id")):
                 pictures.setdefault(image["id"], None)
         else:
             pictures[picture.id] = picture
@@ -87,23 +87,23 @@ def _names(file: Path, categories: list[Any]) -> dict[int, str]:
     whole = [
         category
         for category in categories
-        if isinstance(category, dict) and type(category.get("id")) is int and isinstance(category.get("name"), str)
+        if isinstance(category, dict) and _is_whole(category.get("id")) and isinstance(category.get("name"), str)
     ]
     names = {category["id"]: category["name"] for category in whole}
     if len(names) != len(categories):
-        raise DatasetError(f"{file}: categories that lack an id of their own or a name; {CURE}")
+        raise DatasetError(f"{file}: categories that lack a whole number of their own as id, or a name; {CURE}")
     return names
 
 
 def _picture(image: Any, known: Container[int], present: Container[str]) -> Picture | str:
     """The image that an entry describes, or what is wrong with it."""
-    if not isinstance(image, dict) or type(image.get("id")) is not int or not isinstance(image.get("file_name"), str):
-        return "no id or file_name"
+    if not isinstance(image, dict) or not _is_whole(image.get("id")) or not isinstance(image.get("file_name"), str):
+        return "no whole number as id, or no file_name"
     name, width, height = image["file_name"], image.get("width"), image.get("height")
     if image["id"] in known:
         return f"{name}: image id {image['id']} is taken"
-    if not (type(width) is int and type(height) is int and min(width, height) > 0):
-        return f"{name}: no width or height"
+    if not (_is_whole(width) and _is_whole(height) and min(width, height) > 0):
+        return f"{name}: no whole numbers as width and height"
     if name not in present:
         return f"{name} is missing"
     return Picture(image["id"], name, (width, height))
@@ -140,4 +140,8 @@ def _added(annotation: Any, pictures: Mapping[Any, Picture | None], classes: Map
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= LARGEST  # which NaN is not
+
+
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return type(value) is int and abs(value) <= LARGEST

@@ -17,23 +17,35 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def found(folder: Path) -> list[Path]:
-    """The image files right in a folder, sorted; none where there is no such folder."""
+    """The image files right in a folder, sorted; none where there is no such folder.
+
+    Links are among them wherever they lead: what cannot be read is then said of the image, which is not lost unseen.
+    """
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file()]
-    except FileNotFoundError:
+            names = [
+                entry.name
+                for entry in entries
+                if Path(entry.name).suffix.lower() in SUFFIXES and (entry.is_symlink() or entry.is_file())
+            ]
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [folder / name for name in sorted(names)]
 
 
 def size(file: Path) -> tuple[int, int]:
     """Width and height in pixels, from the header alone; raises DatasetError as `loaded` does."""
+    return header(file)[0]
+
+
+def header(file: Path) -> tuple[tuple[int, int], str]:
+    """Width and height in pixels, and Pillow's mode, from the header alone; raises DatasetError as `loaded` does."""
     from PIL import Image
 
     try:
         with Image.open(file) as image:
-            return image.size
-    except _pillow_errors() as error:
+            return image.size, image.mode
+    except Exception as error:  # each decoder has its own way of meeting what it does not expect
         raise _undecodable(file, error) from error
 
 
@@ -47,7 +59,7 @@ def loaded(file: Path, cure: str = CURE) -> "Image.Image":
             if image.mode == "F":
                 raise ValueError("an image of floating-point numbers, whose range is not known")
             return image
-    except _pillow_errors() as error:
+    except Exception as error:  # as above
         raise _undecodable(file, error, cure) from error
 
 
@@ -61,12 +73,5 @@ def is_whole(file: Path) -> bool:
 
 
 def _undecodable(file: Path, error: Exception, cure: str = CURE) -> DatasetError:
-    fact = " ".join(str(error).replace(f"'{file}'", "the file").split())
+    fact = " ".join(str(error).replace(f"'{file}'", "the file").split()) or type(error).__name__
     return DatasetError(f"{file}: not an image that can be decoded: {fact}; {cure}")
-
-
-def _pillow_errors() -> tuple[type[Exception], ...]:
-    """What Pillow's decoders raise."""
-    from PIL import Image
-
-    return OSError, SyntaxError, ValueError, Image.DecompressionBombError

@@ -3,6 +3,7 @@
 Pillow and numpy are imported inside functions: naming a layout of label maps costs neither.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IGNORED = 255  # the value of pixels that count neither in training nor in the metric
+MODES = ("P", "L")  # Pillow's of 8-bit palette indices and grey
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,7 @@ def read_labels(file: Path, num_classes: int) -> "NDArray[np.uint8]":
     import numpy as np
 
     picture = image_files.loaded(file)
-    if picture.mode not in ("P", "L"):
-        raise DatasetError(
-            f"{file}: an image of mode {picture.mode} where labels are 8-bit palette indices or grey; save it as such"
-        )
+    _require_mode(file, picture.mode)
     values = np.array(picture)
     unknown = np.unique(values[(values >= num_classes) & (values != IGNORED)]).tolist()
     if unknown:
@@ -64,8 +63,9 @@ def summarise(
 ) -> DatasetSummary:
     """The summary of images and label maps, by split; ``problems`` are what the layout found wrong already.
 
-    A label map that is missing or of another size than its image is found from the files' headers; with ``corrupt:
-    skip`` all are decoded, and pairs that are wrong in any way are left out. Raises DatasetError saying all at once.
+    A label map that is missing, of another size than its image or no map of indices is found from the files' headers;
+    with ``corrupt: skip`` all are decoded, and pairs that are wrong in any way are left out. Raises DatasetError saying
+    all at once.
     """
     faults = {
         image: fault
@@ -108,20 +108,28 @@ def kept(pairs: Sequence[tuple[Path, Path]], root: Path, summary: DatasetSummary
 def _fault(image: Path, label: Path, root: Path, dataset: Dataset) -> str:
     """What is wrong with an image or its label map, or nothing."""
     names = image.relative_to(root).as_posix(), label.relative_to(root).as_posix()
-    if not image.is_file():
+    if not os.path.isfile(image):  # noqa: PTH113 - Path.is_file raises where a name is too long for the disk
         return f"{names[0]} is missing"
-    if not label.is_file():
+    if not os.path.isfile(label):  # noqa: PTH113
         return f"{names[0]} has no {names[1]}"
     try:
-        sizes = image_files.size(image), image_files.size(label)
-        if sizes[0] != sizes[1]:
-            return f"{names[1]} is {_shown(sizes[1])} and its image {_shown(sizes[0])}"
+        size, (label_size, mode) = image_files.size(image), image_files.header(label)
+        if size != label_size:
+            return f"{names[1]} is {_shown(label_size)} and its image {_shown(size)}"
+        _require_mode(label, mode)
         if dataset.corrupt == "skip":
             image_files.loaded(image)
             read_labels(label, dataset.num_classes)
     except DatasetError as error:
-        return str(error).removeprefix(f"{root}/").partition(";")[0]
+        return str(error).removeprefix(f"{root}/").rpartition(";")[0]
     return ""
+
+
+def _require_mode(file: Path, mode: str) -> None:
+    if mode not in MODES:
+        raise DatasetError(
+            f"{file}: an image of mode {mode} where labels are 8-bit palette indices or grey; save it as such"
+        )
 
 
 def _shown(size: tuple[int, int]) -> str:

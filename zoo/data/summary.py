@@ -51,10 +51,17 @@ def described(
     """The summary of a dataset whose ``files`` are images and labels, ``indexes`` lists or annotations of them.
 
     ``inside``: generated, small, and described from its own folder, so that the digest is of every file's content; else
-    it is of the content of the indexes and of the size of the others.
+    it is of the content of the indexes and of the size of the others. Raises DatasetError naming a file that cannot be
+    read, or whose name dataset.json could not hold.
     """
-    lines = [_line(file, root, str(file.stat().st_size) if not inside else _content_digest(file)) for file in files]
-    lines += [_line(file, root, _content_digest(file)) for file in indexes]
+    try:
+        lines = [_line(file, root, str(file.stat().st_size) if not inside else _content_digest(file)) for file in files]
+        lines += [_line(file, root, _content_digest(file)) for file in indexes]
+    except OSError as error:
+        raise DatasetError(f"{error.filename}: {error.strerror}; replace or remove it") from error
+    for text in (*labels, *skipped):
+        if not _is_utf8(text):
+            raise DatasetError(f"{root}: the name {text!a} is not UTF-8; rename it")
     return DatasetSummary(
         name=name,
         task=dataset.task,
@@ -90,7 +97,7 @@ def expanded_root(name: str, dataset: Dataset) -> Path:
         raise DatasetError(f"{config}: neither a generator nor a root; give one of the two")
     if "$" in root:
         raise DatasetError(f"{config}: root: {root} is not set; export it as the folder of the dataset's files")
-    folder = Path(root).expanduser()
+    folder = Path(os.path.expanduser(root))  # noqa: PTH111 - Path.expanduser raises for unknown users
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; put {name} there or change root in {config}")
     return folder
@@ -104,6 +111,14 @@ def spellings(split: str) -> tuple[str, ...]:
 def few(names: Sequence[str], what: str = "") -> str:
     """The first three of the names, and how many more there are of ``what``."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more {what}".rstrip() if len(names) > 3 else "")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _line(file: Path, root: Path, fact: str) -> str:

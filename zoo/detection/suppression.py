@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Limits:
-    """What is kept of a detector's boxes."""
+    """What is kept of a detector's boxes. One with a side or a score that is no finite number never is."""
 
     score: float  # more than this
     iou: float = 0.65  # a box that overlaps a better one of its class by more is dropped
@@ -59,7 +59,8 @@ def detections(boxes: Tensor, scores: Tensor, limits: Limits = EVALUATION) -> li
 def _kept(boxes: Tensor, scores: Tensor, labels: Tensor, limits: Limits) -> Detections:
     from torchvision.ops import batched_nms
 
-    enough = scores > limits.score
+    # COCO's metric takes a box of NaN for a match of any object, and one of infinity would keep all others apart.
+    enough = (scores > limits.score) & scores.isfinite() & boxes.isfinite().all(1)
     boxes, scores, labels = boxes[enough], scores[enough], labels[enough]
     rows: Tensor = batched_nms(boxes.float(), scores.float(), labels, limits.iou)
     rows = rows[: limits.most]

@@ -37,8 +37,8 @@ def summarise(name: str, dataset: Dataset, root: Path, *, inside: bool) -> Datas
     """What is under ``root``: images and boxes, which are all looked at; pixels only with ``corrupt: skip``.
 
     That leaves out images that cannot be decoded, and the entries of annotation files that cannot be meant. A class of
-    which train has no box is wrong too, as it cannot be learned, but for ``corrupt: skip``, which may have left it so.
-    Raises DatasetError saying all at once.
+    which train has no box is wrong too, as it cannot be learned, but for ``corrupt: skip``, which may have left it so;
+    not all of them. Raises DatasetError saying all at once.
     """
     indexes = {split: _index(root, split) for split in SPLITS}
     missing = [f"{index.relative_to(root).as_posix()} is missing" for index in indexes.values() if not index.is_file()]
@@ -128,7 +128,7 @@ def _of_files(index: Path, read: Annotations, root: Path, dataset: Dataset) -> d
             file = root / place
             size = image_files.loaded(file).size if dataset.corrupt == "skip" else image_files.size(file)
         except DatasetError as error:
-            found[place] = str(error).removeprefix(f"{file}: ").partition(";")[0]
+            found[place] = str(error).removeprefix(f"{file}: ").rpartition(";")[0]
             continue
         if size != picture.size:
             told = "x".join(map(str, picture.size))
@@ -146,7 +146,9 @@ def _of_classes(read: Mapping[str, Annotations], dataset: Dataset) -> list[str]:
         found.append("the annotations of train and val differ in their categories")
     used = {label for picture in train.pictures for label in picture.classes}
     empty = [label for index, label in enumerate(train.labels) if index not in used]
-    if empty and dataset.corrupt == "refuse":
+    if train.labels and len(empty) == len(train.labels):
+        found.append("train has no box")
+    elif empty and dataset.corrupt == "refuse":
         found.append(f"train has no box of {few(empty, 'classes')} (corrupt: skip in its config allows that)")
     return found
 

@@ -1,6 +1,5 @@
 """The ImageFolder layout, ``<split>/<class>/<image>``: what is in it, and whether it is what its config says."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def _verified(name: str, dataset: Dataset, root: Path) -> tuple[list[str], dict[
         if not folder.is_dir():
             problems.append(f"{split}/ is missing")
             continue
-        labels[split] = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        labels[split] = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         files[split] = []
         if len(labels[split]) != dataset.num_classes:
             problems.append(f"{split}/ has {len(labels[split])} classes, expected {dataset.num_classes}")

@@ -6,6 +6,7 @@ Dataset's further annotations, it is what is trained on, with ``SegmentationClas
 ``SegmentationClass/`` for the images that are there.
 """
 
+import os
 from pathlib import Path
 
 from zoo.config import Dataset
@@ -53,11 +54,16 @@ def _pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
     listed = _list(root, split)
     if not listed.is_file():
         return []
-    names = listed.read_text("utf-8", "replace").split()  # what is no text names no image, and is said so
-    return [(root / "JPEGImages" / f"{name}.jpg", _labels(root, name, listed.stem)) for name in names]
+    names = listed.read_text("utf-8-sig", "replace").split()  # what is no text names no image, and is said so
+    return [(_inside(root, "JPEGImages", f"{name}.jpg"), _labels(root, name, listed.stem)) for name in names]
 
 
 def _labels(root: Path, name: str, listed: str) -> Path:
-    further = root / "SegmentationClassAug" / f"{name}.png"
-    is_further = listed == AUGMENTED and further.is_file()
-    return further if is_further else root / "SegmentationClass" / f"{name}.png"
+    further = _inside(root, "SegmentationClassAug", f"{name}.png")
+    is_further = listed == AUGMENTED and os.path.isfile(further)  # noqa: PTH113 - as in zoo.data.label_maps
+    return further if is_further else _inside(root, "SegmentationClass", f"{name}.png")
+
+
+def _inside(root: Path, folder: str, name: str) -> Path:
+    """A file below the folder even where its name, which a list gives, begins with a slash."""
+    return Path(f"{root}/{folder}/{name}")

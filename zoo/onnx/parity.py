@@ -29,11 +29,16 @@ class Parity:
 
 
 def compare(model: nn.Module, exported: onnx.ModelProto, images: Tensor, *, batch: int = 1) -> Parity:
-    """Compare outputs (N, ...) for images (N, C, H, W), PyTorch one image at a time, ONNX ``batch`` at a time."""
+    """Compare outputs for images (N, C, H, W), PyTorch one image at a time, ONNX ``batch`` at a time.
+
+    An image may give one row (N, ...), or as many as every other: a detector's boxes after suppression.
+    """
     with torch.inference_mode():
         each = [outputs_of(model, image[None]) for image in images]
     expected = [torch.cat(part) for part in zip(*each, strict=True)]
-    return difference(expected, Session(exported).run_each(images, batch))
+    found = Session(exported).run_each(images, batch)
+    by_image = [_by_image(outputs, len(images)) for outputs in (expected, found)]
+    return difference(*by_image)
 
 
 def outputs_of(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
@@ -49,6 +54,14 @@ def difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> Parity:
     first, other = expected[0].flatten(1), found[0].flatten(1)
     same = first.argmax(1) == other.argmax(1) if first.is_floating_point() else (first == other).all(1)
     return Parity(absolute, relative, len(first), int(same.sum()))
+
+
+def _by_image(outputs: Sequence[Tensor], images: int) -> list[Tensor]:
+    """Outputs whose first dimension is the image: (N * rows, ...) as (N, rows, ...)."""
+    return [
+        output if len(output) == images else output.reshape(images, len(output) // images, *output.shape[1:])
+        for output in outputs
+    ]
 
 
 def _difference(expected: Tensor, found: Tensor) -> tuple[float, float]:

@@ -4,7 +4,6 @@ Beside the weights there are settings, the names of classes and the history of e
 mmengine's HistoryBuffer objects around NumPy arrays. Exactly these are let through; of mmengine nothing runs.
 """
 
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +36,13 @@ def read(file: Path, what: str) -> Checkpoint:
     try:
         with torch.serialization.safe_globals(_history()):
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError, ValueError) as error:
+    except Exception as error:  # what is damaged shows as anything, down to a failed assertion
         reason = weight_files.reason(error)
         raise IntegrityError(f"{what}: {file} holds no plain weights ({reason}); delete it and build again") from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise IntegrityError(f"{what}: {file} holds no state_dict; name a checkpoint that mmengine wrote")
     weights = {name.removeprefix("module."): value for name, value in state.items() if not name.startswith("ema_")}
     return Checkpoint(weights, _labels(content.get("meta")))
@@ -80,7 +81,9 @@ def _labels(meta: Any) -> tuple[str, ...] | None:
     if not isinstance(described, Mapping):
         return None
     classes = described.get("classes") or described.get("CLASSES")
-    return (classes,) if isinstance(classes, str) else tuple(classes) if classes else None
+    if isinstance(classes, str):
+        return (classes,)
+    return tuple(map(str, classes)) if classes and isinstance(classes, list | tuple) else None
 
 
 class _SetAside:

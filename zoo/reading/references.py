@@ -10,6 +10,7 @@ from zoo import layouts, sources
 from zoo.errors import MissingLibrary, Problem, UnknownName, did_you_mean
 from zoo.reading import registry
 from zoo.reading.document import Document, Location, shown
+from zoo.recipe import Source
 from zoo.sources import Entry
 
 Documents = Mapping[str, Mapping[str, Document]]  # kind -> name -> document
@@ -45,8 +46,10 @@ def _of_source(recipe: Document) -> Iterator[Problem]:
     """Library, folder, model, weights, task: the first that is wrong makes the rest meaningless."""
     library, weights = (_text(recipe, ("source", part)) for part in ("library", "weights"))
     field, model = _model_of(recipe)
-    unnamed = list(_one_name(recipe))
-    yield from unnamed
+    wrong = [*_one_name(recipe), *_fields_of(recipe, library)]
+    yield from wrong
+    if _at(recipe, ("source", "checkpoint")) is not None and weights is not None:
+        yield recipe.problem(("source", "checkpoint"), "stands beside weights", "remove one of the two")
     if library is None:
         return
     folder = recipe.file.split("/")[-2]
@@ -61,7 +64,7 @@ def _of_source(recipe: Document) -> Iterator[Problem]:
         models = sources.find(library).catalogue()
     except MissingLibrary:
         return  # other recipes can be built all the same; this one's first step says what to install
-    if model is None or unnamed:
+    if model is None or wrong:
         return
     if model not in models:
         yield from _check(recipe, ("source", field), f"{library} {field}", models)
@@ -71,11 +74,22 @@ def _of_source(recipe: Document) -> Iterator[Problem]:
 
 def _one_name(recipe: Document) -> Iterator[Problem]:
     """A source is named by one of two fields."""
-    given = {field for field in ("model", "config") if field in _mapping(recipe, ("source",))}
+    given = {field for field in ("model", "config") if _at(recipe, ("source", field)) is not None}
     if not given and _mapping(recipe, ("source",)):
         yield recipe.problem(("source", "model"), "required field is missing", "add 'model: ...'")
     if len(given) == 2:
         yield recipe.problem(("source", "config"), "stands beside model", "remove one of the two")
+
+
+def _fields_of(recipe: Document, library: str | None) -> Iterator[Problem]:
+    """Fields that only other libraries have."""
+    if library not in registry.modules("zoo.sources"):
+        return
+    allowed = sources.find(library).FIELDS
+    for field in Source.model_fields:
+        if field not in ("library", *allowed) and _at(recipe, ("source", field)) is not None:
+            cure = f"write '{allowed[0]}: ...'" if field in ("model", "config") else "remove the field"
+            yield recipe.problem(("source", field), f"a source of {library} has no such field", cure)
 
 
 def _model_of(recipe: Document) -> tuple[str, str | None]:
@@ -120,13 +134,14 @@ def _of_use(recipe: Document, profile: str, document: Document) -> Iterator[Prob
     has_weights = not isinstance(source, Mapping) or any(source.get(field) for field in ("weights", "checkpoint"))
     if _at(document, ("weights",)) == "published" and not has_weights:
         entry = _entry(recipe)
-        if entry is None or entry.default is None:
+        if entry is not None and entry.default is None:
             fact = f"required field is missing: profile '{shown(profile)}' uses published weights"
-            newest = entry.weights[-1] if entry and entry.weights else "..."
+            newest = entry.weights[-1] if entry.weights else "..."
             yield recipe.problem(("source", "weights"), fact, f"add 'weights: {newest}'")
 
 
 def _entry(recipe: Document) -> Entry | None:
+    """What the library says of the model; None where it is not installed, or is asked for what it does not have."""
     library, (_, model) = _text(recipe, ("source", "library")), _model_of(recipe)
     try:
         return sources.find(library or "").catalogue().get(model or "")

@@ -37,6 +37,8 @@ class Source(Protocol):
     model or weights that it does not have.
     """
 
+    FIELDS: tuple[str, ...]  # what a recipe's ``source`` may say beside ``library``; the first names the model
+
     def version(self) -> str:
         """The installed library's version."""
 

@@ -4,6 +4,7 @@ The wheel carries its configs, and with each family a list of published weights.
 text, because importing mmyolo takes seconds; a config itself is Python, and mmengine runs it.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoo import weight_files
 from zoo.config import Preprocessing
 from zoo.errors import MissingLibrary, MissingWeights, UnknownName, did_you_mean
-from zoo.openmmlab import checkpoint, operators
-from zoo.openmmlab import settings as detector_settings
+from zoo.openmmlab import checkpoint, detector_settings, operators
 from zoo.openmmlab.checkpoint import Checkpoint
 from zoo.origin import Licences
 from zoo.sources import Entry
@@ -28,6 +28,7 @@ from zoo.sources import Entry
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+FIELDS = ("config", "weights", "checkpoint", "anchors")
 LIBRARIES = ("mmyolo", "mmdet", "mmcv", "mmengine", "torchvision")  # all of the extra, for none works without others
 
 # Folders of configs that are no model of mmyolo: parts of others, deployment, and what needs mmrazor or mmpretrain.
@@ -220,7 +221,7 @@ def _checkpoint(model: str, weights: str) -> Checkpoint:
         file = weight_files.fetched(_url(model, weights), what)
     elif "://" in weights:
         file = weight_files.fetched(weights, what)
-    elif not (file := Path(weights).expanduser()).is_file():
+    elif not weight_files.is_file(file := Path(os.path.expanduser(weights))):  # noqa: PTH111 - raises for unknown users
         raise MissingWeights(f"{what} are not here; place a checkpoint at {file.absolute()} or name another")
     return checkpoint.read(file, what)
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from timm.models._pretrained import PretrainedCfg
     from torch import Tensor, nn
 
+FIELDS = ("model", "weights")
+
 ARCHITECTURE = re.compile(r"^@register_model\ndef (\w+)", re.MULTILINE)
 CONFIGS = re.compile(r"^default_cfgs = .*?^[})]", re.MULTILINE | re.DOTALL)
 CONFIG = re.compile(r"""^ {4,8}["'](\w+)\.(\w+)["']:\s*(\w*[({])""", re.MULTILINE)  # architecture, tag, what makes it

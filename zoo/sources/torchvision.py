@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import weight_files
 from zoo.config import Preprocessing
-from zoo.errors import IntegrityError, MissingLibrary, UnknownName, did_you_mean
+from zoo.errors import IntegrityError, MissingLibrary, StepError, UnknownName, did_you_mean
 from zoo.origin import Licences
 from zoo.sources import Entry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+FIELDS = ("model", "weights")
 
 TASK_OF_FOLDER = {
     "models": "classification",
@@ -79,7 +81,8 @@ def build(model: str, *, num_classes: int, image_size: int | None = None) -> "nn
     A segmenter's output is a dict of logits (N, num_classes, H, W): "out" and, where it has the auxiliary head that its
     published weights hold, "aux".
 
-    ``image_size`` is H and W in pixels, which vision transformers are built for; other models take any.
+    ``image_size`` is H and W in pixels, which vision transformers are built for; other models take any. Raises
+    StepError for one that a transformer's patches do not fill.
     """
     arguments = dict(BUILD_ARGUMENTS.get(model, {}))
     if _entry(model).task == "segmentation":
@@ -88,7 +91,14 @@ def build(model: str, *, num_classes: int, image_size: int | None = None) -> "nn
 
     if image_size and model.startswith("vit_"):
         arguments["image_size"] = image_size
-    network: nn.Module = get_model(model, weights=None, num_classes=num_classes, **arguments)
+    try:
+        network: nn.Module = get_model(model, weights=None, num_classes=num_classes, **arguments)
+    except AssertionError as error:
+        fact = weight_files.reason(error)
+        raise StepError(
+            f"torchvision/{model} cannot be built for {image_size}x{image_size} images ({fact}); "
+            "set another input_size in the profile"
+        ) from error
     return network
 
 

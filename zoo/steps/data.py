@@ -20,7 +20,11 @@ def run(job: Job) -> Result:
     name, dataset = job.settings["name"], Dataset.model_validate(job.settings["dataset"])
     layout = layouts.find(dataset.layout)
     if dataset.generator is None:
-        summary = layout.summarise(name, dataset, expanded_root(name, dataset), inside=False)
+        root = expanded_root(name, dataset)
+        try:
+            summary = layout.summarise(name, dataset, root, inside=False)
+        except OSError as error:
+            raise DatasetError(f"{error.filename or root}: {error.strerror}; make it readable") from error
         files: tuple[Path, ...] = ()  # somebody else's
     else:
         files = _generated(job.folder, dataset.generator, dataset.parameters)
@@ -39,7 +43,7 @@ def _generated(folder: Path, generator: str, parameters: Mapping[str, int | floa
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         datasets.find(generator).generate(temporary, **parameters)
-    except (TypeError, ValueError) as error:  # a parameter that is unknown or out of range
+    except (TypeError, ValueError, ArithmeticError) as error:  # a parameter that is unknown or out of range
         raise DatasetError(f"generator {generator}: {error}; correct its dataset's parameters") from error
     parts = sorted(part.name for part in temporary.iterdir())
     for part in parts:

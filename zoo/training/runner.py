@@ -91,7 +91,8 @@ def train(
         shutil.rmtree(partial.parent)  # the same again, if resumed
         raise
     model.load_state_dict(end.averaged(runner).state_dict())
-    model.cpu().eval()
+    # As it is loaded from a file: the last digits of its outputs depend on it, and tied weights are saved only so.
+    model.cpu().to(memory_format=torch.contiguous_format).eval()
     return Trained(schedule.epochs, end.curve[-1]["seconds"])
 
 
