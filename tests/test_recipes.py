@@ -92,6 +92,11 @@ BAD_VALUES = [
         "  anchors: [[[1, 2]]]\n  weights:",
         ":5: source.anchors: a source of torchvision has no such field; remove the field",
     ),
+    (
+        "  epochs: 3",
+        "  epochs: 3\nexport:\n  nms: true",
+        ":11: export.nms: is for detection, not classification; remove it",
+    ),
     ("epochs: 3", "epochs: '8'", ":9: train.epochs: should be a whole number, not '8'; remove the quotes"),
     ("epochs: 3", "epochs: 8.5", ":9: train.epochs: should be a whole number, not 8.5"),
     ("epochs: 3", "epochs: 0", ":9: train.epochs: should be greater than 0, not 0"),

@@ -20,6 +20,9 @@ from zoo.records import Inputs
 
 LIBRARIES = ("torch", "torchvision", "mmengine.runner", "onnxscript", "onnxruntime")
 
+# What a step that has done its work may take to end by itself: killed at once, it leaves the locks of libraries behind.
+ENDING_SECONDS = 5.0
+
 Report = Callable[[str, float], None]  # what has been done, which fraction (0-1) of the step that is
 
 
@@ -99,6 +102,7 @@ class Isolation:
                 case step_process.Started():
                     deadline = time.monotonic() + timeout
                 case step_process.Ended():
+                    process.join(ENDING_SECONDS)
                     return message.cause
                 case (str(text), float() | int() as fraction):
                     report(text, fraction)

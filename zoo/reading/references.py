@@ -13,6 +13,8 @@ from zoo.reading.document import Document, Location, shown
 from zoo.recipe import Source
 from zoo.sources import Entry
 
+EXPORT_OPTIONS = {"argmax": "segmentation", "nms": "detection"}  # option -> the task that has it
+
 Documents = Mapping[str, Mapping[str, Document]]  # kind -> name -> document
 Known = Mapping[str, Collection[str]]  # kind -> every name, those of unreadable files too
 
@@ -38,8 +40,17 @@ def _of_recipe(name: str, recipe: Document, known: Known, profiles: Mapping[str,
     for index, _ in enumerate(_list(recipe, ("surgery", "rules"))):
         yield from _check(recipe, ("surgery", "rules", index), "rule", registry.rules())
     yield from _lite_or_not(name, recipe)
+    yield from _of_export(recipe)
     for profile, document in profiles.items():
         yield from _of_use(recipe, profile, document)
+
+
+def _of_export(recipe: Document) -> Iterator[Problem]:
+    """Options that only one task has."""
+    task = _text(recipe, ("task",))
+    for option, owner in EXPORT_OPTIONS.items():
+        if _at(recipe, ("export", option)) is True and task != owner:
+            yield recipe.problem(("export", option), f"is for {owner}, not {shown(task or '')}", "remove it")
 
 
 def _of_source(recipe: Document) -> Iterator[Problem]:
