@@ -13,13 +13,13 @@ from torch import Tensor, nn
 import surgery
 from zoo.config import Distillation, Preprocessing, Schedule
 from zoo.data.summary import read_summary
-from zoo.errors import DatasetError
 from zoo.layouts import imagefolder
 from zoo.origin import Origin
 from zoo.predicting.predictions import ClassScores
 from zoo.preprocess import Transform, normalised
 from zoo.recipe import Export
 from zoo.training.images import ImageSet, batches, training_loader
+from zoo.training.inputs import drawn, spaced
 
 if TYPE_CHECKING:
     import onnx
@@ -38,11 +38,7 @@ def calibration_batches(
     data: Path, preprocessing: Preprocessing, batch_size: int, count: int, seed: int
 ) -> Iterator[Tensor]:
     """At most ``count`` model inputs (batch_size, 3, size, size): training images drawn by seed, not augmented."""
-    images = _images(data, "train", preprocessing)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randperm(len(images), generator=generator)[: batch_size * count].tolist()
-    for pixels, _ in batches(images, batch_size, drawn):
-        yield normalised(pixels, preprocessing)
+    yield from drawn(_images(data, "train", preprocessing), preprocessing, batch_size, count, seed)
 
 
 def validation_batches(
@@ -57,12 +53,7 @@ def validation_sample(data: Path, preprocessing: Preprocessing, count: int) -> T
 
     Raises DatasetError where there is none.
     """
-    images = _images(data, "val", preprocessing)
-    if not len(images):
-        raise DatasetError(f"{data}: no validation images; check the dataset's val/ folder")
-    spaced = torch.linspace(0, len(images) - 1, min(count, len(images))).round().int().tolist()
-    pixels, _ = next(iter(batches(images, len(spaced), spaced)))
-    return normalised(pixels, preprocessing).contiguous()
+    return spaced(_images(data, "val", preprocessing), preprocessing, count, data)
 
 
 def evaluate(model: nn.Module, data: Path, preprocessing: Preprocessing) -> dict[str, Any]:
@@ -107,9 +98,9 @@ def fit(
     )
 
     def measure_statistics(student: nn.Module) -> None:
-        inputs = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
+        measured_on = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
         device = next(student.parameters()).device
-        surgery.reestimate_batchnorm(student, (batch.to(device) for batch in inputs))
+        surgery.reestimate_batchnorm(student, (batch.to(device) for batch in measured_on))
 
     def top1(student: nn.Module) -> float:
         measured = copy.deepcopy(student)

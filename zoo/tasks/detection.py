@@ -19,9 +19,9 @@ from zoo.detection.images import DetectionSet
 from zoo.detection.objective import DetectionLoss, memory_format
 from zoo.detection.placing import into_image
 from zoo.detection.suppression import Detections, detections
-from zoo.errors import DatasetError
 from zoo.preprocess import normalised, placement
 from zoo.training.images import batches, training_loader
+from zoo.training.inputs import drawn, spaced
 
 if TYPE_CHECKING:
     from zoo.training.runner import Trained
@@ -52,11 +52,7 @@ def calibration_batches(
     data: Path, preprocessing: Preprocessing, batch_size: int, count: int, seed: int
 ) -> Iterator[Tensor]:
     """At most ``count`` model inputs (batch_size, 3, size, size): training images drawn by seed, not augmented."""
-    images = _images(data, "train", preprocessing)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randperm(len(images), generator=generator)[: batch_size * count].tolist()
-    for pixels, _ in batches(images, batch_size, drawn):
-        yield normalised(pixels, preprocessing)
+    yield from drawn(_images(data, "train", preprocessing), preprocessing, batch_size, count, seed)
 
 
 def validation_sample(data: Path, preprocessing: Preprocessing, count: int) -> Tensor:
@@ -64,12 +60,7 @@ def validation_sample(data: Path, preprocessing: Preprocessing, count: int) -> T
 
     Raises DatasetError where there is none.
     """
-    images = _images(data, "val", preprocessing)
-    if not len(images):
-        raise DatasetError(f"{data}: no validation images; check the dataset's val split")
-    spaced = torch.linspace(0, len(images) - 1, min(count, len(images))).round().int().tolist()
-    pixels, _ = next(iter(batches(images, len(spaced), spaced)))
-    return normalised(pixels, preprocessing).contiguous()
+    return spaced(_images(data, "val", preprocessing), preprocessing, count, data)
 
 
 def evaluate(model: nn.Module, data: Path, preprocessing: Preprocessing) -> dict[str, Any]:
@@ -115,9 +106,9 @@ def fit(
     taught = None if teacher is None else _frozen(teacher, layout)
 
     def measure_statistics(student: nn.Module) -> None:
-        inputs = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
+        measured_on = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
         device = next(student.parameters()).device
-        surgery.reestimate_batchnorm(student, (batch.to(device) for batch in inputs))
+        surgery.reestimate_batchnorm(student, (batch.to(device) for batch in measured_on))
 
     def mean_average_precision(student: nn.Module) -> float:
         measured = copy.deepcopy(student)
