@@ -8,7 +8,7 @@ The input model is never modified; the result keeps its class, its methods and i
 
 from surgery.batchnorm import reestimate_batchnorm
 from surgery.drawing.drawing import before_after, draw
-from surgery.engine import lite
+from surgery.engine import lite, proposals
 from surgery.errors import PlanMismatch, SurgeryError
 from surgery.explain import explain
 from surgery.fingerprint import fingerprint
@@ -23,6 +23,7 @@ from surgery.registry import rules
 from surgery.replacement.dictionary import dictionary_rules, get_replacement_dict_default
 from surgery.replacement.lite_fx import DictionaryReport, SurgeryModule, convert_to_lite_fx, replace_unsupported_layers
 from surgery.replay import replay
+from surgery.risk import Risk
 from surgery.rule import Decline, Example, Promise, Rule, Stage
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Promise",
     "Refusal",
     "Report",
+    "Risk",
     "Rule",
     "Stage",
     "SurgeryError",
@@ -57,6 +59,7 @@ __all__ = [
     "get_replacement_dict_default",
     "lite",
     "operators",
+    "proposals",
     "reestimate_batchnorm",
     "replace_unsupported_layers",
     "replay",

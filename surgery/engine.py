@@ -2,7 +2,7 @@
 
 import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from time import perf_counter
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from surgery.batchnorm import reestimate_batchnorm
+from surgery.choice import Sites, choose, require_edits, require_sites
 from surgery.errors import SurgeryError, one_line
 from surgery.fingerprint import fingerprint
 from surgery.observing.evidence import Evidence
 from surgery.operating.copying import copy_model
 from surgery.operating.example import Example, call_with
 from surgery.operating.modes import restored_modes
-from surgery.operating.operation import Fault, operate
+from surgery.operating.operation import Fault, operate, proposed
 from surgery.operating.undo import preserved
 from surgery.operating.verify import BatchCheck, broken_promise
 from surgery.record import Edit, LeftAlone, Plan, Refusal, Report
-from surgery.registry import rules as all_rules
 from surgery.rule import Promise, Rule, Stage
 
 # Calls that no rule is about, told to the user: they move data across the whole image or sort it.
@@ -36,6 +36,7 @@ def lite(
     rules: Literal["default"] | Sequence[str | Rule] = "default",
     example_inputs: Any = None,
     calibration: Iterable[Tensor] | None = None,
+    sites: Sites | None = None,
 ) -> tuple[nn.Module, Report]:
     """A lite copy of ``model`` and the report of what was done and declined; ``model`` itself is left as it was.
 
@@ -43,21 +44,49 @@ def lite(
     a dict of keyword inputs) the model is run, so that calls in every module's forward are found and each rule's
     promise is checked on the spot; a site where it does not hold is left and refused with the reason. With
     ``calibration`` (batches of model inputs, iterated several times) removed gates become their mean and BatchNorm
-    statistics are measured anew.
+    statistics are measured anew. ``sites`` are the places where a rule may act, by the rule's name: those that its
+    edits carry, not the modules inside of them; a rule that is not in it acts wherever it matches.
 
-    Raises SurgeryError where a name is no rule, a named rule changes nothing, the model fails on its inputs or is one
-    that cannot be operated on.
+    Raises SurgeryError where a name is no rule, a named rule changes nothing, sites are given for a rule that is not
+    applied, the model fails on its inputs or is one that cannot be operated on.
     """
-    chosen, named = _choose(rules)
-    return apply_rules(model, chosen, named, example_inputs, calibration)
+    chosen, named = choose(rules)
+    return apply_rules(model, chosen, named, example_inputs, calibration, sites)
 
 
 def apply_rules(
-    model: nn.Module, chosen: Sequence[Rule], named: bool, example_inputs: Any, calibration: Iterable[Tensor] | None
+    model: nn.Module,
+    chosen: Sequence[Rule],
+    named: bool,
+    example_inputs: Any,
+    calibration: Iterable[Tensor] | None,
+    sites: Sites | None = None,
 ) -> tuple[nn.Module, Report]:
     """``lite`` with rules in the order given; ``named``: each has to edit something, and cleanup acts by itself."""
+    require_sites(sites, chosen)
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]), _no_collection():
-        return _apply(model, chosen, named, Example.of(example_inputs), _batches(calibration))
+        return _apply(model, chosen, named, Example.of(example_inputs), _batches(calibration), sites or {})
+
+
+def proposals(
+    model: nn.Module, rules: Sequence[str | Rule], example_inputs: Any, calibration: Iterable[Tensor] | None = None
+) -> dict[str, tuple[Edit | Refusal, ...]]:
+    """What each of the rules would do to the model as it is and what it declines, by the rule's name; nothing is done.
+
+    Raises SurgeryError as ``lite`` does.
+    """
+    chosen, _ = choose(rules)
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]), _no_collection():
+        evidence = Evidence(copy_model(model), Example.of(example_inputs), _batches(calibration))
+        _run_once(evidence)
+        return {rule.name: tuple(_proposed(rule, evidence)) for rule in chosen}
+
+
+def _proposed(rule: Rule, evidence: Evidence) -> list[Edit | Refusal]:
+    try:
+        return proposed(rule, evidence)
+    except Exception as error:  # rules are open to others' code
+        return [Refusal(rule.name, "", f"the rule fails: {one_line(error)}")]
 
 
 @contextmanager
@@ -73,22 +102,27 @@ def _no_collection() -> Iterator[None]:
 
 
 def _apply(
-    model: nn.Module, chosen: Sequence[Rule], named: bool, example: Example | None, batches: Iterable[Any] | None
+    model: nn.Module,
+    chosen: Sequence[Rule],
+    named: bool,
+    example: Example | None,
+    batches: Iterable[Any] | None,
+    sites: Sites,
 ) -> tuple[nn.Module, Report]:
     start = perf_counter()
     evidence = Evidence(copy_model(model), example, batches)
-    edits, refusals = _settle(chosen, named, evidence)
+    edits, refusals = _settle(chosen, named, evidence, sites)
     wrong, fault = _look_at_all(model, edits, evidence)
     if wrong:  # each edit held by itself, together they do not: find the ones to leave
         running = evidence.running_seconds
         evidence = Evidence(copy_model(model), example, batches)
         evidence.running_seconds = running
-        edits, refusals = _settle(chosen, named, evidence, fault)
+        edits, refusals = _settle(chosen, named, evidence, sites, fault)
         wrong, _ = _look_at_all(model, edits, evidence)
     if wrong:
         raise SurgeryError(f"the edits do not hold together: {wrong}; name the rules to apply one by one")
     if named:
-        _require_edits(chosen, edits, refusals)
+        require_edits(chosen, edits, refusals)
     work = evidence.model
     after = fingerprint(work)
     plan = Plan(fingerprint(model), after, tuple(edits), example.describe() if example else None)
@@ -129,7 +163,7 @@ def _left_alone(evidence: Evidence) -> tuple[LeftAlone, ...]:
 
 
 def _settle(
-    chosen: Sequence[Rule], named: bool, evidence: Evidence, fault: Fault | None = None
+    chosen: Sequence[Rule], named: bool, evidence: Evidence, sites: Sites, fault: Fault | None = None
 ) -> tuple[list[Edit], list[Refusal]]:
     """Apply the rules in their order until a pass edits nothing."""
     _run_once(evidence)
@@ -142,7 +176,7 @@ def _settle(
         for rule in chosen:
             if rule.stage is Stage.CLEANUP and not edits and not named:
                 continue
-            outcome = operate(rule, evidence, [*edits, *failed], fault)
+            outcome = operate(rule, evidence, [*edits, *failed], fault, sites.get(rule.name))
             edits += outcome.edits
             failed += outcome.failed
             refusals[rule.name] = outcome.refusals
@@ -175,35 +209,3 @@ def _look_at_all(model: nn.Module, edits: Sequence[Edit], evidence: Evidence) ->
 
 def _no_fault(model: nn.Module) -> None:
     return None
-
-
-def _choose(names: Literal["default"] | Sequence[str | Rule]) -> tuple[list[Rule], bool]:
-    known = all_rules()
-    if isinstance(names, str):
-        if names == "default":
-            return [rule for rule in known.values() if rule.default], False
-        raise SurgeryError(f"rules must be 'default' or a list of names, not {names!r}")
-    if isinstance(names, Mapping) or not isinstance(names, Iterable):
-        cure = "a replacement dictionary goes to convert_to_lite_fx" if isinstance(names, Mapping) else "give a list"
-        raise SurgeryError(
-            f"rules must be 'default' or a list of names and rules, not a {type(names).__name__}; {cure}"
-        )
-    names = list(names)
-    if wrong := [each for each in names if not isinstance(each, str | Rule) or not getattr(each, "name", "it")]:
-        raise SurgeryError(f"rules must be names or Rule instances, not {', '.join(map(repr, wrong))}")
-    if unknown := [name for name in names if isinstance(name, str) and name not in known]:
-        raise SurgeryError(f"no rule named {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}")
-    own = [rule for rule in names if isinstance(rule, Rule)]
-    chosen = [rule for name, rule in known.items() if name in names] + own
-    return sorted(chosen, key=lambda rule: rule.stage), True
-
-
-def _require_edits(chosen: Sequence[Rule], edits: Sequence[Edit], refusals: Sequence[Refusal]) -> None:
-    done = {edit.rule for edit in edits}
-    idle = []
-    for rule in chosen:
-        if rule.name not in done:
-            why = next((f"{r.site}: {r.reason}" for r in refusals if r.rule == rule.name), "it matches no layer")
-            idle.append(f"{rule.name} ({why})")
-    if idle:
-        raise SurgeryError(f"named rules changed nothing: {'; '.join(idle)}; take them off the list")

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from surgery.choice import Sites
 from surgery.engine import lite
 from surgery.record import Report
 from surgery.rule import Rule
@@ -15,12 +16,13 @@ def explain(
     rules: Literal["default"] | Sequence[str | Rule] = "default",
     example_inputs: Any = None,
     calibration: Iterable[Tensor] | None = None,
+    sites: Sites | None = None,
 ) -> Report:
     """Print each site with the rule that would act there, what it would do and what that preserves; return the report.
 
     Takes the same arguments and raises the same errors as ``surgery.lite``.
     """
-    _, report = lite(model, rules, example_inputs, calibration)
+    _, report = lite(model, rules, example_inputs, calibration, sites)
     print(described(report))
     return report
 

@@ -20,6 +20,7 @@ from surgery.operating.walk import modules
 from surgery.patterns.pattern import CallPattern, Match, Pattern
 from surgery.record import Edit, Refusal
 from surgery.record import Promise as Promise
+from surgery.risk import Risk
 
 _HOOKS = (
     *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
@@ -78,6 +79,12 @@ class Rule:
     class_names: ClassVar[tuple[str, ...]] = ()  # dotted, for classes of libraries that surgery does not import
     patterns: ClassVar[tuple[Pattern | CallPattern, ...]] = ()
     inplace_only: ClassVar[bool] = False  # only calls that change their input are of interest
+    # ATen operators, as ``surgery.operators`` and as exporters name them, without views and constants: what an edit
+    # takes away or gives other settings, and what it may put there.
+    removes: ClassVar[frozenset[str]] = frozenset()
+    emits: ClassVar[frozenset[str]] = frozenset()
+    risk: ClassVar[Risk] = Risk.NONE
+    follows: ClassVar[bool] = False  # acts on what other rules leave behind
 
     def examples(self) -> Sequence[Example]:
         """What the rule rewrites and what it leaves; the generic test proves the promise on them."""

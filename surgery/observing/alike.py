@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from surgery.observing.observe import ModuleRun
+from surgery.observing.observe import ModuleRun, device_of
 
 _TORCH = frozenset(vars(nn.Module())) - {"training"}  # what every module has: tensors, children, hooks
 
@@ -38,7 +38,7 @@ def _of_module(module: nn.Module, places: dict[int, int]) -> Hashable:
 
 def _of_value(value: Any) -> Hashable:
     if isinstance(value, Tensor):
-        return "tensor", tuple(value.shape), value.dtype, value.device, value.requires_grad
+        return "tensor", tuple(value.shape), value.dtype, device_of(value), value.requires_grad
     if isinstance(value, bool | int | float | str | None):
         return type(value), value
     if isinstance(value, list | tuple):

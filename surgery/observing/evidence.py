@@ -2,26 +2,27 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from surgery.errors import one_line
 from surgery.observing import alike
-from surgery.observing.forward import FORWARD
-from surgery.observing.names import canonical, of_module
+from surgery.observing.names import of_module
+from surgery.observing.nesting import is_within, outer_names
 from surgery.observing.observe import Call, ModuleRun, Observation, observe
+from surgery.observing.receiving import holding, received_inside
 from surgery.observing.trace import Traced, Untraceable, compiled, trace
+from surgery.observing.written import written_names
 from surgery.operating.example import Example
 from surgery.operating.modes import restored_modes
 from surgery.operating.undo import preserved
 from surgery.operating.verify import broken_promise
 from surgery.record import Promise
 
-# Written as symbols, so any forward may have them.
-_OPERATORS = frozenset({"add", "sub", "mul", "div", "neg", "pow", "matmul"})
 # Modules that are nothing but a call of the function they are named for; rules match them as modules.
 _ONE_CALL = {
     f"torch.nn.modules.{topic}"
@@ -30,6 +31,11 @@ _ONE_CALL = {
 
 
 _UNKNOWN = object()
+Ran = TypeVar("Ran")
+
+# Bytes of what modules received and returned that are held at once, some tensors counted twice. What the modules of a
+# transformer at 768 pixels receive and return takes up 12 GB, and the time to fill as much memory.
+ROOM = 2**30
 
 
 class Evidence:
@@ -49,6 +55,10 @@ class Evidence:
         self.decided = False  # a traced graph holds a shape of the example for constant
         self._whole: Observation | None = None  # of the model as it is
         self._runs: dict[str, ModuleRun] | None = None
+        self._held = 0  # bytes of data in the runs
+        self._pending = 0  # and in those that were not taken over yet
+        self._expected: set[str] = set()  # modules that are about to run again
+        self._received: dict[str, Example] = {}  # of those, what was computed together with that of another one
         self._calls: dict[str, list[Call]] = {}
         self._unobserved: set[str] = set()  # modules that changed since they ran
         self._stale: set[str] = set()  # modules with another output than when they ran, of the same shape
@@ -70,6 +80,7 @@ class Evidence:
             example = self.example
             self._runs, self._calls = None, {}  # what two observations of a large model hold may not fit into memory
             self._whole = self._timed(lambda: _observe_whole(self.model, example))
+            self._held, self._pending = _held(self._whole.runs), 0
             if self.first_output is _UNKNOWN:
                 self.first_output = self._whole.output
             self._runs, self._unobserved, self._stale = dict(self._whole.runs), set(), set()
@@ -77,7 +88,7 @@ class Evidence:
         return self._whole
 
     def run(self, name: str) -> ModuleRun | None:
-        """What a module received and returned, if it ran; values may be of an earlier state, shapes are not."""
+        """What a module received and returned, if it ran; values may be of an earlier state or absent, not shapes."""
         self._bring_up_to_date()
         return (self._runs or {}).get(name)
 
@@ -98,26 +109,56 @@ class Evidence:
         """Whether a recorded output is what the module gave for these arguments before the last changes."""
         return name not in self._stale and self.recorded(name).is_intact()
 
+    def received(self, name: str) -> Example:
+        """A copy of what a module received, computed again where it was not held. Raises KeyError if it never ran."""
+        run = self.recorded(name)
+        if run.has_inputs:
+            return Example(run.args, run.kwargs).copy()
+        if name not in self._received:
+            self._received |= self._receive(name)
+        return self._received.pop(name)
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Say which modules are about to run again: what they received is computed for several at once."""
+        self._expected, self._received = set(names), {}
+
+    def _receive(self, name: str) -> dict[str, Example]:
+        """What a module received, and the expected ones that are in the same innermost module of known inputs."""
+        runs = self._runs or {}
+        around = holding(name, runs)
+        beside = {n for n in self._expected if n in runs and not runs[n].has_inputs and holding(n, runs) == around}
+        inside = {n: self.model.get_submodule(n) for n in {name, *beside}}
+        once = all(runs[n].count == runs[around].count for n in inside)
+        given, module = self.received(around), self.model.get_submodule(around)
+
+        def run() -> dict[str, Example]:
+            with preserved(module):
+                return received_inside(module, given, inside, once)
+
+        return self._timed(run)
+
     def rerun(self, name: str) -> Observation:
         """Run one module again on what it received. Raises what the module raises, KeyError where it never ran."""
-        run = self.recorded(name)
-        module = self.model.get_submodule(name)
-        arguments = Example(run.args, run.kwargs).copy()
+        arguments, module = self.received(name), self.model.get_submodule(name)
 
         def once() -> Observation:
             with preserved(module):
-                return observe(module, arguments.args, arguments.kwargs, name)
+                room = ROOM - self._held - self._pending
+                return observe(module, arguments.args, arguments.kwargs, name, room)
 
-        return self._timed(once)
+        seen = self._timed(once)
+        self._pending += _held(seen.runs)
+        return seen
 
     def changed(self, name: str, seen: Observation | None = None) -> None:
         """A module was changed. ``seen`` is a run of it since then."""
         self._modules = self._whole = self._own = None
+        self._received = {}
         self._rewritten = {key: t for key, t in self._rewritten.items() if not is_within(key[1], name)}
         self._replacements = {key: m for key, m in self._replacements.items() if not is_within(key[1], name)}
         if self._runs is None:
             return
-        self._stale.update(_outer(name), (name,))
+        self._stale.update(outer_names(name), (name,))
         if seen is not None and name in self._runs:
             self._take(name, seen)
         elif name in dict(self.modules()):
@@ -148,10 +189,10 @@ class Evidence:
         try:
             with preserved(module), restored_modes(module), torch.no_grad():
                 module.eval()
-                expected = run.output if self.is_current(name) else Example(run.args, run.kwargs).copy().call(module)
-                given = Example(run.args, run.kwargs).copy()
+                received = self.received(name)
+                expected = run.output if self.is_current(name) else received.copy().call(module)
                 forward, _ = compiled(traced.evaluate)
-                found = forward(module, *given.args, **given.kwargs)
+                found = forward(module, *received.args, **received.kwargs)
         except Exception as error:  # whatever the traced code leads to
             return f"traced, it fails on its own inputs: {one_line(error, 200)}"
         finally:
@@ -198,7 +239,7 @@ class Evidence:
                 if type(module).__module__ in _ONE_CALL:
                     continue
                 observed = self._runs is not None
-                calls = {c.function for c in self._calls.get(name, ())} if observed else _written_names(module)
+                calls = {c.function for c in self._calls.get(name, ())} if observed else written_names(module)
                 if calls:
                     children = (of_module(child) for child in module._modules.values() if child is not None)
                     self._own[name] = calls, {child for child in children if child}
@@ -218,10 +259,13 @@ class Evidence:
         before = runs[name]
         self._forget(name)
         run = seen.runs[name]
-        runs.update(seen.runs)
-        runs[name] = ModuleRun(run.args, run.kwargs, run.output, before.count, run.versions)
+        if self._held + run.held > ROOM:
+            run = run.lightened(inputs=not self.model.get_submodule(name)._modules)
+        taken = {**seen.runs, name: replace(run, count=before.count)}
+        runs.update(taken)
+        self._held, self._pending = self._held + _held(taken), 0
         self._calls |= _by_module(seen.calls)
-        self._stale.update(_outer(name))
+        self._stale.update(outer_names(name))
 
     def _forget(self, name: str) -> None:
         """Take out all that is known of a module and of all inside it."""
@@ -229,11 +273,13 @@ class Evidence:
         prefix = f"{name}." if name else ""
         for known in (self._runs or {}, self._calls):
             for inside in [other for other in known if other.startswith(prefix) or other == name]:
+                if known is self._runs:
+                    self._held -= self._runs[inside].held
                 del known[inside]
         self._stale = {other for other in self._stale if not is_within(other, name)}
         self._unobserved = {other for other in self._unobserved if not is_within(other, name)}
 
-    def _timed(self, run: Callable[[], Observation]) -> Observation:
+    def _timed(self, run: Callable[[], Ran]) -> Ran:
         start = perf_counter()
         try:
             return run()
@@ -241,21 +287,14 @@ class Evidence:
             self.running_seconds += perf_counter() - start
 
 
-def is_within(name: str, outer: str) -> bool:
-    """Whether a module of that name is another one or is inside it."""
-    return not outer or name == outer or name.startswith(f"{outer}.")
-
-
-def _outer(name: str) -> list[str]:
-    """Names of the modules that a module is inside of."""
-    parts = name.split(".") if name else []
-    return [".".join(parts[:depth]) for depth in range(len(parts))]
-
-
 def _observe_whole(model: nn.Module, example: Example) -> Observation:
     copied = example.copy()
     with preserved(model):
-        return observe(model, copied.args, copied.kwargs)
+        return observe(model, copied.args, copied.kwargs, room=ROOM)
+
+
+def _held(runs: Mapping[str, ModuleRun]) -> int:
+    return sum(run.held for run in runs.values())
 
 
 def _by_module(calls: Iterable[Call]) -> dict[str, list[Call]]:
@@ -263,10 +302,3 @@ def _by_module(calls: Iterable[Call]) -> dict[str, list[Call]]:
     for call in calls:
         found[call.module].append(call)
     return dict(found)
-
-
-def _written_names(module: nn.Module) -> set[str]:
-    kind = type(module)
-    forwards = [kind.forward, *(getattr(kind, name) for name in FORWARD.values() if hasattr(kind, name))]
-    codes = [forward.__code__ for forward in forwards if hasattr(forward, "__code__")]
-    return {canonical(name) for code in codes for name in code.co_names} | _OPERATORS

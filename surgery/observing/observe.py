@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
+from math import inf
 from typing import Any
 
 import torch
@@ -36,17 +37,30 @@ class Call:
 
 @dataclass(frozen=True)
 class ModuleRun:
-    """What one module received and returned when it last ran."""
+    """What one module received and returned when it last ran; of large models some of it without its data."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     output: Any
     count: int  # how often it ran in one forward of the model
     versions: tuple[int, ...] = ()  # of its tensors: they grow when a tensor is written into
+    has_inputs: bool = True  # what it received is there with its data
+    has_output: bool = True
+    held: int = 0  # bytes of the data that are there; tensors that other runs hold too are counted for each
 
     def is_intact(self) -> bool:
-        """Whether nobody has written into what it received, from then on, or returned."""
+        """Whether all of it is there and nobody has written into what it received, from then on, or returned."""
+        if not (self.has_inputs and self.has_output):
+            return False
         return self.versions == versions([self.args, dict(self.kwargs), self.output])
+
+    def lightened(self, inputs: bool) -> "ModuleRun":
+        """Without the data of its output, and of its inputs."""
+        args, kwargs = (light(self.args), light(dict(self.kwargs))) if inputs else (self.args, self.kwargs)
+        kept = self.has_inputs and not inputs
+        held = _bytes([self.args, dict(self.kwargs)]) if kept else 0
+        output = light(self.output)
+        return replace(self, args=args, kwargs=kwargs, output=output, has_inputs=kept, has_output=False, held=held)
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,8 @@ class Observation:
 
 _tokens: Any = WeakTensorKeyDictionary()
 _next_token = count()
+_light: Any = WeakTensorKeyDictionary()  # the one without data, of a tensor
+_devices: Any = WeakTensorKeyDictionary()  # of what a tensor without data stands for
 
 
 def token(tensor: Tensor) -> int:
@@ -95,12 +111,45 @@ def is_same(one: Any, other: Any) -> bool:
     return isinstance(one, Tensor) and isinstance(other, Tensor) and token(one) == token(other)
 
 
+def device_of(tensor: Tensor) -> torch.device:
+    """Where a tensor is, or where the one was that this one without data stands for."""
+    return _devices.get(tensor, tensor.device)  # type: ignore[no-any-return]
+
+
+def is_light(tensor: Tensor) -> bool:
+    """Whether a tensor stands for another one, without its data."""
+    return tensor in _devices
+
+
+def light(value: Any) -> Any:
+    """The same nested value, intermediate tensors without their data, on the meta device; one for each tensor."""
+    if isinstance(value, nn.Parameter):
+        return value
+    if isinstance(value, Tensor):
+        return value if is_light(value) else _without_data(value)
+    if isinstance(value, dict):
+        return {key: light(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [light(item) for item in value]
+        if hasattr(value, "_fields"):
+            return type(value)(*items)
+        return tuple(items) if isinstance(value, tuple) else items
+    return value
+
+
+def _without_data(tensor: Tensor) -> Tensor:
+    found: Tensor | None = _light.get(tensor)
+    if found is None:
+        found = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+        _light[tensor], _tokens[found], _devices[found] = found, token(tensor), tensor.device
+    return found
+
+
 class _CallRecorder(TorchFunctionMode):
     def __init__(self, stack: list[str]) -> None:
         super().__init__()
         self.stack = stack
         self.calls: list[Call] = []
-        self.without_data: dict[int, Tensor] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -109,33 +158,9 @@ class _CallRecorder(TorchFunctionMode):
             tokens = tuple(map(token, tensors([args, kwargs or {}]))), tuple(map(token, tensors(out)))
             here = self.stack[-1] if self.stack else ""
             inplace = is_inplace(func, kwargs or {})
-            args, kwargs, kept = self._light(args), self._light(dict(kwargs or {})), self._light(out)
+            args, kwargs, kept = light(args), light(dict(kwargs or {})), light(out)
             self.calls.append(Call(name, here, *tokens, inplace, args, kwargs, kept))
         return out
-
-    def _light(self, value: Any) -> Any:
-        """The same nested value, intermediate tensors without their data; one for each tensor."""
-        if isinstance(value, nn.Parameter):
-            return value
-        if isinstance(value, Tensor):
-            name = token(value)
-            if name not in self.without_data:
-                light = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-                self.without_data[name] = light
-                _tokens[light] = name
-            return self.without_data[name]
-        if isinstance(value, dict):
-            return {key: self._light(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            items = [self._light(item) for item in value]
-            return (
-                type(value)(*items)
-                if hasattr(value, "_fields")
-                else tuple(items)
-                if isinstance(value, tuple)
-                else items
-            )
-        return value
 
 
 def tensors(value: Any) -> list[Tensor]:
@@ -149,17 +174,26 @@ def tensors(value: Any) -> list[Tensor]:
     return []
 
 
+def _bytes(value: Any) -> int:
+    return sum(tensor.nbytes for tensor in tensors(value))
+
+
 def versions(value: Any) -> tuple[int, ...]:
     """Counters of writes of all tensors in a nested value."""
     return tuple(tensor._version for tensor in tensors(value))
 
 
-def observe(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], prefix: str = "") -> Observation:
+def observe(
+    module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], prefix: str = "", room: float = inf
+) -> Observation:
     """Run a module in eval mode without gradients and note calls and module inputs; it is left as it was.
 
-    ``prefix`` is the module's own name in its model; names in the result start with it.
+    ``prefix`` is the module's own name in its model; names in the result start with it. Runs of modules inside are
+    held with their data while they fit into ``room`` bytes, after that without: but for what modules received that
+    hold others, from which the rest can be computed again.
     """
     runs: dict[str, ModuleRun] = {}
+    left = room
     names = {child: f"{prefix}.{name}".strip(".") for name, child in module.named_modules()}
     entered: list[tuple[int, ...]] = []
     stack: list[str] = []
@@ -171,9 +205,15 @@ def observe(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], p
             entered.append(versions([args, kwargs]))
 
         def leave(child: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
+            nonlocal left
             stack.pop()
             before = runs[name].count if name in runs else 0
-            runs[name] = ModuleRun(args, kwargs, output, before + 1, entered.pop() + versions(output))
+            written = entered.pop() + versions(output)
+            with torch._C.DisableTorchFunction():  # what follows is no call of the model's
+                run = ModuleRun(args, kwargs, output, before + 1, written, held=_bytes([args, kwargs, output]))
+                left -= run.held
+                crowded = left < 0 and child is not module
+                runs[name] = run.lightened(inputs=not child._modules) if crowded else run
 
         handles.append(child.register_forward_pre_hook(enter, with_kwargs=True, prepend=True))
         handles.append(child.register_forward_hook(leave, with_kwargs=True))

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from surgery.observing.observe import ModuleRun
+from surgery.observing.observe import ModuleRun, device_of, is_light
 
 # Where a node keeps it.
 EXAMPLE = "example"
@@ -28,4 +28,8 @@ def shape_of(node: Any) -> tuple[int, ...] | None:
 
 def faked(mode: FakeTensorMode, value: Any) -> Any:
     """The same nested value with fake tensors."""
-    return pytree.tree_map_only(Tensor, mode.from_tensor, value)
+
+    def fake(tensor: Tensor) -> Tensor:
+        return FakeTensor(mode, tensor, device_of(tensor)) if is_light(tensor) else mode.from_tensor(tensor)
+
+    return pytree.tree_map_only(Tensor, fake, value)

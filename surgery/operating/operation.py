@@ -1,13 +1,14 @@
 """One rule on one model: propose edits, make them, look at the result, take back what does not hold its promise."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from surgery.errors import one_line
-from surgery.observing.evidence import Evidence, is_within
+from surgery.observing.evidence import Evidence
+from surgery.observing.nesting import is_within
 from surgery.observing.observe import Observation
 from surgery.operating.undo import Snapshot
 from surgery.operating.verify import broken_promise
@@ -35,14 +36,26 @@ class _Failure:
 Fault = Callable[[nn.Module], str | None]
 
 
-def operate(rule: Rule, evidence: Evidence, past: Sequence[Edit | Refusal] = (), fault: Fault | None = None) -> Outcome:
+def proposed(rule: Rule, evidence: Evidence, sites: Collection[str] | None = None) -> list[Edit | Refusal]:
+    """What a rule would do and declines, at the named sites only where there are any. Raises what the rule raises."""
+    return [each for each in rule.propose(evidence.model, evidence) if sites is None or each.site in sites]
+
+
+def operate(
+    rule: Rule,
+    evidence: Evidence,
+    past: Sequence[Edit | Refusal] = (),
+    fault: Fault | None = None,
+    sites: Collection[str] | None = None,
+) -> Outcome:
     """Apply a rule in place. Whatever goes wrong at a site is a refusal there, and the site is as it was.
 
-    Sites where the rule failed in the past are not tried again, nor modules that it made. With ``fault``, which tells
-    what is wrong with an edited model, each edit is made alone and the whole model is looked at.
+    Sites where the rule failed in the past are not tried again, nor modules that it made, nor any but ``sites`` where
+    they are given. With ``fault``, which tells what is wrong with an edited model, each edit is made alone and the
+    whole model is looked at.
     """
     try:
-        proposals = list(rule.propose(evidence.model, evidence))
+        proposals = proposed(rule, evidence, sites)
     except Exception as error:  # rules are open to others' code
         return Outcome(failed=(Refusal(rule.name, "", f"the rule fails: {one_line(error)}"),))
     refusals = [proposal for proposal in proposals if isinstance(proposal, Refusal)]
@@ -109,6 +122,7 @@ def _attempt(rule: Rule, edits: Sequence[Edit], evidence: Evidence, fault: Fault
         return [_Failure(tuple(edits), one_line(error))]
     seen: dict[str, Observation] = {}
     failures = []
+    evidence.expect(found)
     for root, group in found.items():
         result = _look(rule, root, group, evidence, before[root])
         if fault and not isinstance(result, str) and (wrong := fault(model)):
@@ -185,6 +199,7 @@ def _outputs_before(rule: Rule, roots: Iterable[str], evidence: Evidence, snapsh
     if unknown:
         edited = Snapshot(evidence.model)
         snapshot.restore()
+        evidence.expect(unknown)
         try:
             outputs |= {root: evidence.rerun(root).runs[root].output for root in unknown}
         finally:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from surgery.observing.evidence import is_within
+from surgery.observing.nesting import is_within
 from surgery.patterns.pattern import Match, Pattern
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

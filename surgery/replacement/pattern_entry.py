@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import fx, nn
 
-from surgery.observing.evidence import Evidence, is_within
+from surgery.observing.evidence import Evidence
 from surgery.observing.names import behaves_as, of_module
+from surgery.observing.nesting import is_within
 from surgery.observing.trace import Traced, Untraceable
 from surgery.operating.rewrite import new_modules, put_in_place
 from surgery.patterns.arguments import binds, signatures

@@ -47,8 +47,9 @@ def measure(evidence: Evidence, axes: Mapping[str, int]) -> Mapping[str, Moments
         _over_batches(evidence.model, axes, evidence.calibration, found)
     elif evidence.example is not None:
         for name, axis in axes.items():
-            if (run := evidence.run(name)) is not None:
-                _add(found, name, evidence.model.get_submodule(name), [run.args, run.kwargs], axis)
+            if evidence.run(name) is not None:
+                given = evidence.received(name)
+                _add(found, name, evidence.model.get_submodule(name), [given.args, given.kwargs], axis)
     return found
 
 

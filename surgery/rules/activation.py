@@ -16,6 +16,7 @@ from surgery.observing.trace import Traced
 from surgery.patterns.formula import Formula
 from surgery.patterns.pattern import CallPattern, Match
 from surgery.record import Edit, Refusal
+from surgery.risk import Risk
 from surgery.rule import Example, Promise, Rule, Stage
 from surgery.rule_parts.clamped_line import ClampedLine
 from surgery.rule_parts.factor import is_factor, is_factor_when_run
@@ -68,6 +69,8 @@ class ToRelu(ElementwiseRule):
     """An activation becomes ReLU."""
 
     promise = Promise.SAME_SHAPE
+    risk = Risk.SHAPE
+    emits = frozenset({"relu"})
 
     def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
         """Not inplace: what follows may need the value for backward."""
@@ -107,6 +110,8 @@ class Relu6ToRelu(ToRelu):
     product, as in x * relu6(x + 3) / 6, it becomes a clamp: without the bound the product would be quadratic."""
 
     name = "relu6_to_relu"
+    risk = Risk.NEAR
+    removes = frozenset({"hardtanh", "relu6", "clamp"})
     stage = Stage.PART  # after Hardswish, x * relu6(x + 3) / 6
     types = (nn.ReLU6,)
     patterns = (_Relu6(F.relu6, "relu6", "hardtanh", "clamp", "clip"),)
@@ -172,6 +177,7 @@ class SiluToRelu(ToRelu):
     """SiLU (Swish), x * sigmoid(x), needs a look-up table or runs as two operators."""
 
     name = "silu_to_relu"
+    removes = frozenset({"silu", "sigmoid", "mul"})
     types = (nn.SiLU,)
     class_names = (f"{_TIMM}.Swish", f"{_TIMM}_me.SwishMe", "mmcv.cnn.bricks.swish.Swish")
     patterns = (Formula(F.silu, "silu", "sigmoid mul"),)
@@ -185,6 +191,7 @@ class HardswishToRelu(ToRelu):
     """Hardswish, x * relu6(x + 3) / 6, is listed by few devices and runs as four operators elsewhere."""
 
     name = "hardswish_to_relu"
+    removes = frozenset({"hardswish", "hardsigmoid", "hardtanh", "relu6", "clamp", "add", "mul", "div"})
     types = (nn.Hardswish,)
     class_names = (f"{_TIMM}.HardSwish", f"{_TIMM}_me.HardSwishMe", "mmcv.cnn.bricks.hswish.HSwish")
     patterns = (Formula(F.hardswish, "hardswish", "hardsigmoid mul", "relu6 mul", "hardtanh mul", "clamp mul"),)
@@ -205,6 +212,7 @@ class GeluToRelu(ToRelu):
     """GELU, erf, tanh or sigmoid form, needs a look-up table or a fused pattern that few devices know."""
 
     name = "gelu_to_relu"
+    removes = frozenset({"gelu", "erf", "tanh", "sigmoid", "pow", "add", "mul", "div"})
     types = (nn.GELU,)
     class_names = (f"{_TIMM}.GELU", f"{_TIMM}.GELUTanh", f"{_TIMM}.QuickGELU")
     patterns = (
@@ -230,6 +238,7 @@ class MishToRelu(ToRelu):
     """Mish, x * tanh(softplus(x)), needs a look-up table or runs as three operators, its hard form as four."""
 
     name = "mish_to_relu"
+    removes = frozenset({"mish", "softplus", "tanh", "clamp", "add", "mul"})
     types = (nn.Mish,)
     class_names = tuple(f"{_TIMM}{kind}" for kind in (".Mish", "_me.MishMe", ".HardMish", "_me.HardMishMe"))
     patterns = (
@@ -251,45 +260,10 @@ class EluToRelu(ToRelu):
     """ELU, CELU and SELU need an exponential for what ReLU sets to zero."""
 
     name = "elu_to_relu"
+    removes = frozenset({"elu", "celu", "selu"})
     types = (nn.ELU, nn.CELU, nn.SELU)
     patterns = (CallPattern("elu", "celu", "selu"),)
 
     def snippets(self) -> Sequence[Callable[[Tensor], Tensor]]:
         """Functions."""
         return (F.elu, lambda x: F.celu(x, 0.5), torch.selu)
-
-
-class LeakyReluToRelu(ToRelu):
-    """LeakyReLU is one operator on most devices; an option for those whose convolutions fuse only ReLU."""
-
-    name = "leaky_relu_to_relu"
-    default = False
-    types = (nn.LeakyReLU,)
-    patterns = (CallPattern("leaky_relu"),)
-
-    def snippets(self) -> Sequence[Callable[[Tensor], Tensor]]:
-        """Functions."""
-        return (F.leaky_relu, lambda x: F.leaky_relu(x, 0.1))
-
-
-class PReluToRelu(ToRelu):
-    """PReLU is one operator on most devices; an option for those whose convolutions fuse only ReLU."""
-
-    name = "prelu_to_relu"
-    default = False
-    types = (nn.PReLU,)
-    class_names = (f"{_TIMM}.PReLU",)
-    patterns = (CallPattern("prelu"),)
-
-    def examples(self) -> Sequence[Example]:
-        """Module and function with a parameter of the forward's own; a ReLU stays."""
-
-        class Parameter(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.slope = nn.Parameter(torch.full((4,), 0.25))
-
-            def forward(self, x: Tensor) -> Tensor:
-                return F.prelu(x, self.slope) * self.slope[:, None, None]
-
-        return [*super().examples(), Example(Parameter, (2, 4, 5, 5), 1)]

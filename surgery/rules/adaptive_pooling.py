@@ -96,6 +96,8 @@ class AdaptiveAvgPoolToPlain(_AdaptiveRule):
     """An adaptive average is a plain pool, or two products with constant matrices, at the size of its input."""
 
     name = "adaptive_avg_pool_to_plain"
+    removes = frozenset({"_adaptive_avg_pool2d", "adaptive_avg_pool2d"})
+    emits = frozenset({"avg_pool2d", "bmm", "mm", "mul"})
     functions = ("adaptive_avg_pool2d",)
 
     def examples(self) -> Sequence[Example]:
@@ -124,6 +126,8 @@ class AdaptiveMaxPoolToPlain(_AdaptiveRule):
     """An adaptive maximum is a plain pool, or slices and their maxima, at the size of its input."""
 
     name = "adaptive_max_pool_to_plain"
+    removes = frozenset({"adaptive_max_pool2d"})
+    emits = frozenset({"max_pool2d_with_indices", "amax", "cat", "slice"})
     functions = ("adaptive_max_pool2d", "adaptive_max_pool2d_with_indices")
 
     def examples(self) -> Sequence[Example]:

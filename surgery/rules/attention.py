@@ -16,6 +16,7 @@ from surgery.patterns.pattern import CallPattern, Match
 from surgery.record import Edit, Refusal
 from surgery.rule import Decline, Example, Promise, Rule, submodule
 from surgery.rule_parts.example_call import ExampleCall
+from surgery.rule_parts.operator_names import ATTENTION
 
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 
@@ -128,6 +129,8 @@ class SpellOutAttention(Rule):
 
     name = "spell_out_attention"
     promise = Promise.SAME_OUTPUT
+    removes = ATTENTION
+    emits = frozenset({"bmm", "mm", "addmm", "_softmax", "mul", "add", "transpose", "split", "masked_fill"})
     types = (nn.MultiheadAttention,)
     patterns = (CallPattern("scaled_dot_product_attention"),)
 

@@ -99,6 +99,8 @@ class SplitAvgPool(OneCallRule):
 
     name = "split_avg_pool"
     promise = Promise.SAME_OUTPUT
+    removes = frozenset({"avg_pool2d"})
+    emits = frozenset({"avg_pool2d", "convolution", "bmm", "mm", "mul"})
     functions = ("avg_pool2d",)
 
     def examples(self) -> Sequence[Example]:

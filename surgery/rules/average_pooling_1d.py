@@ -31,6 +31,7 @@ class AvgPool1dToRow(Rule):
 
     name = "avg_pool1d_to_row"
     promise = Promise.SAME_OUTPUT
+    removes = frozenset({"avg_pool1d"})
     stage = Stage.BLOCK
     types = (nn.AvgPool1d,)
 

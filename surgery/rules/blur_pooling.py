@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from surgery.observing.evidence import Evidence
 from surgery.record import Refusal
 from surgery.rule import Example, Promise, Rule
+from surgery.rule_parts.operator_names import CONVOLUTION
 from surgery.rule_parts.pool_windows import pair
 from surgery.rules.average_pooling import FixedConv2d
 
@@ -41,6 +42,8 @@ class PlainBlurPool(Rule):
 
     name = "plain_blur_pool"
     promise = Promise.SAME_OUTPUT
+    removes = CONVOLUTION | {"constant_pad_nd", "expand"}
+    emits = frozenset({"convolution"})
     types = (_Blur,)
     class_names = ("timm.layers.blur_pool.BlurPool2d",)
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from surgery.patterns.formula import Formula
 from surgery.patterns.pattern import CallPattern, Match
+from surgery.risk import Risk
 from surgery.rule import Example, Promise, Stage
 from surgery.rule_parts.clamped_line import ClampedLine, Line
 from surgery.rules.activation import Calls, ElementwiseRule
@@ -47,6 +48,8 @@ class HardsigmoidToClamp(ToClampedLine):
 
     name = "hardsigmoid_to_clamp"
     promise = Promise.SAME_OUTPUT
+    removes = frozenset({"hardsigmoid", "hardtanh", "relu6", "add", "mul", "div"})
+    emits = frozenset({"mul", "add", "clamp"})
     line = Line(1 / 6, 0.5, 0.0, 1.0)
     types = (nn.Hardsigmoid,)
     class_names = (f"{_TIMM}.HardSigmoid", f"{_TIMM}_me.HardSigmoidMe")
@@ -79,6 +82,8 @@ class HardtanhToClamp(ElementwiseRule):
 
     name = "hardtanh_to_clamp"
     promise = Promise.SAME_OUTPUT
+    removes = frozenset({"hardtanh"})
+    emits = frozenset({"clamp"})
     stage = Stage.PART
     types = (nn.Hardtanh,)
     patterns = (_Hardtanh("hardtanh"),)
@@ -121,6 +126,9 @@ class GluToClamp(ElementwiseRule):
 
     name = "glu_to_clamp"
     promise = Promise.SAME_SHAPE
+    risk = Risk.NEAR
+    removes = frozenset({"glu"})
+    emits = frozenset({"split", "mul", "add", "clamp"})
     types = (nn.GLU,)
     patterns = (CallPattern("glu"),)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import behaves_as
-from surgery.observing.observe import Call, Observation, token
+from surgery.observing.observe import Call, Observation, is_same, token
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
 
@@ -38,6 +38,8 @@ class FoldChannelScale(Rule):
 
     name = "fold_channel_scale"
     promise = Promise.SAME_OUTPUT
+    removes = frozenset({"mul"})
+    follows = True
     stage = Stage.FOLD
 
     def examples(self) -> Sequence[Example]:
@@ -124,7 +126,7 @@ def _layer_before(model: nn.Module, name: str, observation: Observation) -> str:
     layer, made = model.get_submodule(maker.module), observation.runs[maker.module]
     affine = behaves_as(layer, nn.BatchNorm2d) and layer.weight is not None
     convolves = isinstance(layer, nn.Conv2d) and maker.function == "conv2d"
-    same = made.output is run.args[0]
+    same = is_same(made.output, run.args[0])
     fits = (affine or convolves) and same and _runs_plainly(model, maker.module, observation)
     return maker.module if fits else ""
 

@@ -11,6 +11,7 @@ from surgery.observing.trace import Untraceable
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, submodule
 from surgery.rule_parts.norm_axis import norm_axis
+from surgery.rule_parts.operator_names import LINEAR
 from surgery.rule_parts.relayout import (
     TO_FIRST,
     TO_LAST,
@@ -28,6 +29,8 @@ class ChannelsLastToFirst(Rule):
 
     name = "channels_last_to_first"
     promise = Promise.SAME_OUTPUT
+    removes = LINEAR | {"permute", "transpose"}
+    emits = frozenset({"convolution"})
     stage = Stage.BLOCK
 
     def __init__(self) -> None:

@@ -28,6 +28,7 @@ class NotInplace(Rule):
 
     name = "not_inplace"
     promise = Promise.SAME_OUTPUT
+    follows = True
     stage = Stage.CLEANUP
     inplace_only = True
 
@@ -79,6 +80,7 @@ class RemoveIdentity(Rule):
 
     name = "remove_identity"
     promise = Promise.SAME_OUTPUT
+    follows = True
     stage = Stage.CLEANUP
 
     def examples(self) -> Sequence[Example]:

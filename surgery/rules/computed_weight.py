@@ -20,6 +20,7 @@ from surgery.observing.names import canonical
 from surgery.operating.copying import copy_model
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, submodule
+from surgery.rule_parts.operator_names import ARITHMETIC, MEANS
 from surgery.rule_parts.plain_convolution import (
     CONV2D,
     Pair,
@@ -66,6 +67,8 @@ class FoldComputedWeights(Rule):
 
     name = "fold_computed_weights"
     promise = Promise.SAME_OUTPUT
+    removes = MEANS | ARITHMETIC | {"_weight_norm_interface", "constant_pad_nd"}
+    emits = frozenset({"convolution"})
     stage = Stage.BLOCK
 
     def examples(self) -> Sequence[Example]:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from surgery.observing.evidence import Evidence
 from surgery.record import Refusal
 from surgery.rule import Example, Promise, Rule
+from surgery.rule_parts.operator_names import CONVOLUTION
 from surgery.rule_parts.plain_convolution import (
     Pair,
     Sides,
@@ -29,6 +30,8 @@ class EvenKernelToOdd(Rule):
 
     name = "even_kernel_to_odd"
     promise = Promise.SAME_OUTPUT
+    removes = CONVOLUTION
+    emits = frozenset({"convolution", "constant_pad_nd"})
     default = False
 
     def examples(self) -> Sequence[Example]:
@@ -75,6 +78,34 @@ class EvenKernelToOdd(Rule):
             return with_settings_of(module, in_sequence(layers))
         total = [a + b for a, b in zip(amount.padding(), extra.padding(), strict=True)]
         return with_settings_of(module, padded(conv, Sides.from_padding(total)))
+
+
+class EvenPatchToOdd(EvenKernelToOdd):
+    """Some devices take no even kernel with a stride, not even of patches that do not overlap; a row and a column of
+    zeros more is the same."""
+
+    name = "even_patch_to_odd"
+
+    def examples(self) -> Sequence[Example]:
+        """Patches of either size and of one side that is even; overlapping kernels and odd patches stay."""
+        shape = (2, 4, 9, 12)
+        conv = partial(nn.Conv2d, 4, 4)
+        even: list[dict[str, Any]] = [
+            {"kernel_size": 2, "stride": 2},
+            {"kernel_size": 4, "stride": 4, "bias": False},
+            {"kernel_size": (2, 3), "stride": (2, 3), "groups": 2},
+        ]
+        left: list[dict[str, Any]] = [{"kernel_size": 3, "stride": 3}, {"kernel_size": 4, "stride": 2}]
+        return [
+            *(Example(partial(conv, **settings), shape, 1) for settings in even),
+            *(Example(partial(conv, **settings), shape, 0) for settings in left),
+        ]
+
+    def matches(self, module: nn.Module) -> bool:
+        """An even side, where patches do not overlap."""
+        if not is_plain(module, nn.Conv2d):
+            return False
+        return any(n % 2 == 0 for n in module.kernel_size) and module.kernel_size == module.stride  # type: ignore[union-attr]
 
 
 def _grown(taps: int, padding: Pair) -> Pair:

@@ -10,10 +10,11 @@ from torch.nn.utils import parametrize
 
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import behaves_as, dotted
-from surgery.observing.observe import Observation, tensors, token
+from surgery.observing.observe import Observation, is_same, tensors, token
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
 from surgery.rule_parts.channel_norm import ChannelBatchNorm, FixedBatchNorm
+from surgery.rule_parts.operator_names import BATCHNORM
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_TRANSPOSED)
@@ -30,6 +31,8 @@ class FoldBatchnorm(Rule):
 
     name = "fold_batchnorm"
     promise = Promise.SAME_OUTPUT
+    removes = BATCHNORM
+    emits = frozenset({"convolution"})
     stage = Stage.CLEANUP
     default = False
 
@@ -102,7 +105,8 @@ def _producer(name: str, norm: nn.Module, evidence: Evidence, observation: Obser
     if any(m._forward_hooks or m._forward_pre_hooks for m in (norm, layer)):
         return refuse(f"it or {made[0]} has forward hooks, which may read or change the values in between")
     readers = [call for call in observation.users(given) if call.module != name and token(given) not in call.outputs]
-    if readers or observation.runs[made[0]].output is not given or any(t is given for t in tensors(observation.output)):
+    kept = any(is_same(tensor, given) for tensor in tensors(observation.output))
+    if readers or kept or not is_same(observation.runs[made[0]].output, given):
         return refuse(f"the output of {made[0]} is read elsewhere too")
     used = [call for call in observation.users(layer.weight) if call.module != made[0]]  # type: ignore[arg-type]
     if used or _shares(evidence, layer):

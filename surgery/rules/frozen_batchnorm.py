@@ -21,6 +21,8 @@ class FrozenBatchnorm(Rule):
 
     name = "frozen_batchnorm"
     promise = Promise.SAME_OUTPUT
+    removes = frozenset({"add", "sub", "mul", "rsqrt"})
+    emits = frozenset({"native_batch_norm"})
 
     def examples(self) -> Sequence[Example]:
         """One written out; a batch normalization that is trained stays."""

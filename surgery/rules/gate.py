@@ -13,8 +13,10 @@ from surgery.observing.trace import Traced, Untraceable
 from surgery.operating.rewrite import call_new_module, put_in_place
 from surgery.operating.rewritten_forward import install_rewritten
 from surgery.record import Edit, Refusal
+from surgery.risk import Risk
 from surgery.rule import Example, Promise, Rule, Stage, submodule
 from surgery.rule_parts.gates import Gate, find_and_measure, mean_gate
+from surgery.rule_parts.operator_names import CONVOLUTION, LINEAR, MEANS, SOFTMAX
 from surgery.rules.channel_scale import ChannelScale
 
 
@@ -44,6 +46,26 @@ class GateInForward(Rule):
 
     name = "gate"
     promise = Promise.SAME_SHAPE
+    risk = Risk.CONSTANT
+    removes = (
+        CONVOLUTION
+        | LINEAR
+        | SOFTMAX
+        | MEANS
+        | {
+            "mul",
+            "relu",
+            "silu",
+            "gelu",
+            "sigmoid",
+            "hardsigmoid",
+            "adaptive_avg_pool2d",
+            "_adaptive_avg_pool2d",
+            "clamp",
+            "hardtanh",
+        }
+    )
+    emits = frozenset({"mul"})
     stage = Stage.BLOCK
 
     def examples(self) -> Sequence[Example]:

@@ -15,6 +15,7 @@ from surgery.observing.trace import Traced, Untraceable
 from surgery.operating.rewrite import put_in_place
 from surgery.operating.rewritten_forward import install_rewritten
 from surgery.record import Edit, Refusal
+from surgery.risk import Risk
 from surgery.rule import Example, Promise, Rule, Stage, submodule
 from surgery.rule_parts.clamped_line import ClampedLine, Line
 from surgery.rules.bounded_activation import SIGMOID_SLOPE, in_order
@@ -114,6 +115,9 @@ class SigmoidToClamp(InnerRule):
     makes the model's output stays."""
 
     name = "sigmoid_to_clamp"
+    risk = Risk.NEAR
+    removes = frozenset({"sigmoid"})
+    emits = frozenset({"mul", "add", "clamp"})
     functions = frozenset({"sigmoid"})
     types: ClassVar[tuple[type[nn.Module], ...]] = (nn.Sigmoid,)
     class_names = (f"{_TIMM}.Sigmoid",)
@@ -140,6 +144,9 @@ class TanhToClamp(SigmoidToClamp):
     One that only makes the model's output stays."""
 
     name = "tanh_to_clamp"
+    risk = Risk.NEAR
+    removes = frozenset({"tanh"})
+    emits = frozenset({"mul", "clamp"})
     functions = frozenset({"tanh"})
     types: ClassVar[tuple[type[nn.Module], ...]] = (nn.Tanh,)
     class_names = (f"{_TIMM}.Tanh",)
@@ -156,6 +163,9 @@ class SoftplusToRelu(InnerRule):
     """Softplus, log(1 + exp(x)), is the smooth form of ReLU and needs a look-up table; one at the output stays."""
 
     name = "softplus_to_relu"
+    risk = Risk.SHAPE
+    removes = frozenset({"softplus"})
+    emits = frozenset({"relu"})
     functions = frozenset({"softplus"})
     types = (nn.Softplus,)
 

@@ -23,6 +23,7 @@ class NotInplaceArithmetic(Rule):
 
     name = "not_inplace_arithmetic"
     promise = Promise.SAME_OUTPUT
+    follows = True
     stage = Stage.CLEANUP
 
     def examples(self) -> Sequence[Example]:

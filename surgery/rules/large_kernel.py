@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from surgery.observing.evidence import Evidence
 from surgery.record import Refusal
+from surgery.risk import Risk
 from surgery.rule import Example, Promise, Rule, Stage
+from surgery.rule_parts.operator_names import CONVOLUTION
 from surgery.rule_parts.plain_convolution import (
     Crop2d,
     Pair,
@@ -54,29 +56,33 @@ class Tile(NamedTuple):
     taken: int
 
 
-def tiles(taps: int) -> list[Tile]:
-    """An axis in as few pieces of at most 5 taps as can be, all of one odd size; they overlap to fit.
+def tiles(taps: int, largest: int = LARGEST, smallest: int = 1) -> list[Tile]:
+    """An axis in as few pieces of at most ``largest`` taps as can be, all of one odd size; they overlap to fit. Both
+    bounds are odd.
 
     Equal and odd, because devices run square odd kernels best, and because the pieces of the usual padding then need
     padding only, no cropping.
     """
-    if taps <= LARGEST:
+    if taps <= largest:
         return [Tile(0, taps, 0)]
-    count = -(-taps // LARGEST)
-    size = next(n for n in (1, 3, 5) if n * count >= taps)
+    count = -(-taps // largest)
+    size = next(n for n in range(smallest, largest + 1, 2) if n * count >= taps)
     starts = [i * (taps - size) // (count - 1) for i in range(count)]
     ends = [0, *(start + size for start in starts)]
     return [Tile(start, size, end - start) for start, end in zip(starts, ends, strict=False)]
 
 
 class LargeKernel(Rule):
-    """What is the same for both ways: which convolutions, and that a tied weight stays one."""
+    """What is the same for all ways: which convolutions, and that a tied weight stays one."""
+
+    largest: ClassVar[int] = LARGEST  # side of a kernel that stays as it is
+    smallest: ClassVar[int] = 1  # side of a tile
 
     def matches(self, module: nn.Module) -> bool:
-        """A side of more than 5 taps; where patches do not overlap (kernel = stride) devices have another way."""
+        """A side of more taps; where patches do not overlap (kernel = stride) devices have another way."""
         if not is_plain(module, nn.Conv2d):
             return False
-        return max(module.kernel_size) > LARGEST and module.kernel_size != module.stride  # type: ignore[arg-type]
+        return max(module.kernel_size) > self.largest and module.kernel_size != module.stride  # type: ignore[arg-type]
 
     def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
         """Nothing to know but the module."""
@@ -89,6 +95,8 @@ class SplitLargeKernel(LargeKernel):
 
     name = "split_large_kernel"
     promise = Promise.SAME_OUTPUT
+    removes = CONVOLUTION
+    emits = frozenset({"convolution", "add", "constant_pad_nd", "slice"})
 
     def examples(self) -> Sequence[Example]:
         """Square, wide, even, dilated, strided, depthwise, "same", reflected; patches and 5x5 stay."""
@@ -112,7 +120,8 @@ class SplitLargeKernel(LargeKernel):
     def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
         """One convolution for each tile of the kernel."""
         assert isinstance(module, nn.Conv2d)
-        pairs = list(product(tiles(module.kernel_size[0]), tiles(module.kernel_size[1])))
+        rows, columns = (tiles(taps, self.largest, self.smallest) for taps in module.kernel_size)
+        pairs = list(product(rows, columns))
         amounts = [_reach(module, *pair) for pair in pairs]
         parts = [_part(module, pair, first=i == 0) for i, pair in enumerate(pairs)]
         if module.padding_mode == "zeros" and min(n for amount in amounts for n in amount.padding()) >= 0:
@@ -153,11 +162,61 @@ def _crop(conv: nn.Conv2d, rows: Tile, columns: Tile) -> Iterator[nn.Module]:
         yield Crop2d(amount.padding())
 
 
+class SplitKernelTo3x3(SplitLargeKernel):
+    """Some devices take depthwise kernels beyond 3x3 without a stride only; a sum of 3x3 is the same function."""
+
+    name = "split_kernel_to_3x3"
+    default = False
+    largest = 3
+
+    def examples(self) -> Sequence[Example]:
+        """Depthwise with a stride, wide, even, large, reflected; patches and 3x3 stay."""
+        shape = (2, 4, 13, 16)
+        conv = partial(nn.Conv2d, 4, 4)
+        large: list[dict[str, Any]] = [
+            {"kernel_size": 5, "padding": 2, "stride": 2, "groups": 4},
+            {"kernel_size": 7, "padding": 3, "stride": 2, "groups": 4, "bias": False},
+            {"kernel_size": (1, 5), "padding": (0, 2)},
+            {"kernel_size": 4, "padding": 1, "stride": 2, "dilation": 2},
+            {"kernel_size": 5, "padding": 2, "padding_mode": "reflect"},
+        ]
+        left: list[dict[str, Any]] = [{"kernel_size": 3, "dilation": 2}, {"kernel_size": 4, "stride": 4}]
+        return [
+            *(Example(partial(conv, **settings), shape, 1) for settings in large),
+            *(Example(partial(conv, **settings), shape, 0) for settings in left),
+        ]
+
+
+class SplitLargeKernelTo5x5(SplitLargeKernel):
+    """Tiles of 3x3 of an even kernel read past each other's padding, which takes slices; tiles of 5x5 need padding
+    alone, for devices without slices."""
+
+    name = "split_large_kernel_to_5x5"
+    default = False
+    smallest = 5
+    emits = frozenset({"convolution", "add", "constant_pad_nd"})
+
+    def examples(self) -> Sequence[Example]:
+        """With a stride, wide, depthwise; 5x5 stays."""
+        shape = (2, 4, 14, 16)
+        conv = partial(nn.Conv2d, 4, 4)
+        large: list[dict[str, Any]] = [
+            {"kernel_size": 6, "padding": 2, "stride": 2},
+            {"kernel_size": (1, 8), "padding": (0, 3)},
+            {"kernel_size": 7, "padding": 3, "groups": 4, "bias": False},
+        ]
+        large_ones = [Example(partial(conv, **settings), shape, 1) for settings in large]
+        return [*large_ones, Example(partial(conv, kernel_size=5), shape, 0)]
+
+
 class LargeKernelSeries(LargeKernel):
     """A series of 3x3 and 5x5 convolutions sees as far as a large kernel, costs less, and has to be trained."""
 
     name = "large_kernel_series"
     promise = Promise.SAME_SHAPE
+    risk = Risk.REDRAWN
+    removes = CONVOLUTION
+    emits = frozenset({"convolution", "constant_pad_nd"})
     stage = Stage.FOLD  # before the exact way
     default = False
 

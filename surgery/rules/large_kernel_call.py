@@ -18,6 +18,7 @@ from surgery.operating.rewrite import put_in_place
 from surgery.patterns.pattern import CallPattern
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rewrites, Rule
+from surgery.rule_parts.operator_names import CONVOLUTION
 from surgery.rule_parts.plain_convolution import CONV2D, both, is_plain, sides_of
 from surgery.rules.large_kernel import LARGEST, tiles
 
@@ -27,6 +28,8 @@ class SplitLargeKernelCalls(Rule):
 
     name = "split_large_kernel_calls"
     promise = Promise.SAME_OUTPUT
+    removes = CONVOLUTION
+    emits = frozenset({"convolution", "add", "constant_pad_nd", "slice"})
 
     def examples(self) -> Sequence[Example]:
         """A large kernel in several settings; a small one stays."""

@@ -37,6 +37,7 @@ class RemoveNoops(Rule):
 
     name = "remove_noops"
     promise = Promise.SAME_OUTPUT
+    removes = frozenset({"constant_pad_nd", "expand", "permute", "transpose", "mul"})
     stage = Stage.CLEANUP
     default = False
     patterns = (_NoOps(*_CASTS, *_VIEWS, *_NEUTRAL, *_ORDERS, *_OTHERS),)

@@ -9,14 +9,15 @@ from torch.nn import functional as F
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import canonical
 from surgery.observing.shapes import example, shape_of
-from surgery.operating.example import Example as Inputs
 from surgery.operating.modes import restored_modes
 from surgery.operating.rewrite import call_new_module
 from surgery.patterns.arguments import arguments
 from surgery.patterns.pattern import CallPattern, Match
 from surgery.record import Edit
+from surgery.risk import Risk
 from surgery.rule import Decline, Example, Promise, Rule, Stage, submodule
 from surgery.rule_parts.channel_norm import ChannelBatchNorm
+from surgery.rule_parts.operator_names import ARITHMETIC, MEANS, NORMS
 
 _FUNCTIONS = ("layer_norm", "rms_norm", "group_norm", "instance_norm")
 _REDUCTIONS = {"mean", "var", "std", "var_mean"}
@@ -40,6 +41,9 @@ class NormCallToBatchnorm(Rule):
 
     name = "norm_call_to_batchnorm"
     promise = Promise.SAME_SHAPE
+    risk = Risk.CONSTANT
+    removes = NORMS | MEANS | ARITHMETIC
+    emits = frozenset({"native_batch_norm"})
     stage = Stage.PART  # after layers of a known kind
     patterns = (CallPattern(*_FUNCTIONS), _WrittenNorm(*_SPREADS))
 
@@ -80,9 +84,8 @@ class NormCallToBatchnorm(Rule):
         """Statistics of the example inputs; with calibration data all are measured in the end."""
         if evidence.calibration is not None or not evidence.has_run(edit.site):
             return
-        module, run = submodule(model, edit.site), evidence.recorded(edit.site)
+        module, given = submodule(model, edit.site), evidence.received(edit.site)
         fresh = [m for n, m in module.named_children() if n.startswith(self.name) and isinstance(m, ChannelBatchNorm)]
-        given = Inputs(run.args, run.kwargs).copy()
         with restored_modes(module), torch.no_grad():
             module.eval()
             for layer in fresh:

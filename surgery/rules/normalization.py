@@ -13,10 +13,12 @@ from surgery.observing.evidence import Evidence
 from surgery.observing.names import behaves_as, dotted
 from surgery.observing.observe import tensors
 from surgery.record import Edit, Refusal
+from surgery.risk import Risk
 from surgery.rule import Example, Promise, Rule, submodule
 from surgery.rule_parts.channel_norm import ChannelBatchNorm
 from surgery.rule_parts.norm_axis import channels, norm_axis
 from surgery.rule_parts.norm_fit import Moments, fit, measure
+from surgery.rule_parts.operator_names import ARITHMETIC, MEANS, NORMS
 
 # Normalization and activation in one formula, on (N, C, H, W); they are taken apart.
 _EVO_NORMS = ("B0", "B1", "B2", "S0", "S0a", "S1", "S1a", "S2", "S2a")
@@ -30,6 +32,9 @@ class NormToBatchnorm(Rule):
 
     name = "norm_to_batchnorm"
     promise = Promise.SAME_SHAPE
+    risk = Risk.CONSTANT
+    removes = NORMS | MEANS | ARITHMETIC
+    emits = frozenset({"native_batch_norm", "relu"})
     types = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
     class_names = _NORM_AND_ACTIVATION
 

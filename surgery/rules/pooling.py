@@ -12,6 +12,7 @@ from surgery.observing.names import behaves_as, dotted
 from surgery.rule import Example, Promise
 from surgery.rule_parts.axis_products import factors
 from surgery.rule_parts.one_call import OneCallRule, Seen
+from surgery.rule_parts.operator_names import MAX_POOL
 from surgery.rule_parts.pool_windows import Pair, WindowPad, pair
 
 SAME = ("timm.layers.pool2d_same.MaxPool2dSame",)
@@ -42,6 +43,8 @@ class SplitMaxPool(OneCallRule):
 
     name = "split_max_pool"
     promise = Promise.SAME_OUTPUT
+    removes = MAX_POOL
+    emits = frozenset({"max_pool2d_with_indices", "constant_pad_nd"})
     functions = ("max_pool2d", "max_pool2d_with_indices")
 
     def examples(self) -> Sequence[Example]:

@@ -40,6 +40,8 @@ class SpellOutShuffle(Rule):
 
     name = "spell_out_shuffle"
     promise = Promise.SAME_OUTPUT
+    removes = frozenset({"channel_shuffle", "pixel_shuffle", "pixel_unshuffle"})
+    emits = frozenset({"permute", "transpose"})
     patterns = (CallPattern(*_FUNCTIONS),)
 
     def examples(self) -> Sequence[Example]:

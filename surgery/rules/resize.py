@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surgery.observing.names import behaves_as
+from surgery.risk import Risk
 from surgery.rule import Example, Promise
 from surgery.rule_parts.one_call import OneCallRule, Seen
 from surgery.rule_parts.pool_windows import Pair, pair
@@ -112,6 +113,16 @@ class ResizeByFactor(_ResizeRule):
 
     name = "resize_by_factor"
     promise = Promise.SAME_OUTPUT
+    removes = frozenset(
+        {
+            "upsample_nearest2d",
+            "upsample_bilinear2d",
+            "_upsample_bilinear2d_aa",
+            "upsample_bicubic2d",
+            "_upsample_bicubic2d_aa",
+        }
+    )
+    emits = frozenset({"upsample_nearest2d", "upsample_bilinear2d", "avg_pool2d", "bmm", "mm"})
 
     def examples(self) -> Sequence[Example]:
         """By size, by fractions, reduced, constant; whole factors stay."""
@@ -121,7 +132,10 @@ class ResizeByFactor(_ResizeRule):
             Example(lambda: _Calls(size=(9, 4), mode="bilinear", align_corners=False), shape, 1),
             Example(lambda: _Calls(scale_factor=0.5, mode="bilinear"), shape, 1),
             Example(lambda: _Calls(size=(3, 2), mode="bicubic", antialias=True), shape, 1),
+            Example(lambda: _Calls(size=(9, 4), mode="bicubic"), shape, 1),
+            Example(lambda: _Calls(size=(3, 2), mode="bilinear", antialias=True), shape, 1),
             Example(lambda: nn.Upsample(size=12), shape, 1),
+            Example(lambda: nn.Upsample(size=(12, 16)), shape, 1),
             Example(lambda: nn.Upsample((12, 20), mode="bilinear", align_corners=True), shape, 1),
             Example(lambda: nn.Upsample(scale_factor=2.3, mode="nearest"), shape, 1),
             Example(lambda: nn.Upsample(scale_factor=2), shape, 0),
@@ -145,6 +159,9 @@ class ResizeToSupported(_ResizeRule):
 
     name = "resize_to_supported"
     promise = Promise.SAME_SHAPE
+    risk = Risk.NEAR
+    removes = frozenset({"upsample_bilinear2d", "upsample_bicubic2d"})
+    emits = frozenset({"upsample_bilinear2d"})
 
     def examples(self) -> Sequence[Example]:
         """Both kinds, as module and as call; what is supported stays."""
@@ -167,6 +184,8 @@ class SplitResize(_ResizeRule):
 
     name = "split_resize"
     promise = Promise.SAME_OUTPUT
+    removes = frozenset({"upsample_nearest2d"})
+    emits = frozenset({"upsample_nearest2d"})
 
     def examples(self) -> Sequence[Example]:
         """As module and as call; a factor of 4 stays."""
@@ -188,6 +207,9 @@ class SplitBilinearResize(_ResizeRule):
 
     name = "split_bilinear_resize"
     promise = Promise.SAME_SHAPE
+    risk = Risk.NEAR
+    removes = frozenset({"upsample_bilinear2d"})
+    emits = frozenset({"upsample_bilinear2d"})
     default = False
 
     def examples(self) -> Sequence[Example]:

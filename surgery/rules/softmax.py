@@ -15,6 +15,7 @@ from surgery.patterns.pattern import CallPattern, Match
 from surgery.record import Edit, Refusal
 from surgery.rule import Decline, Example, Promise, Rule
 from surgery.rule_parts.example_call import ExampleCall
+from surgery.rule_parts.operator_names import SOFTMAX
 
 _MODULES = {nn.Softmax: "softmax", nn.LogSoftmax: "log_softmax", nn.Softmin: "softmin"}
 _FUNCTIONS = ("softmax", "log_softmax", "softmin")
@@ -52,6 +53,8 @@ class SoftmaxLastAxis(Rule):
 
     name = "softmax_last_axis"
     promise = Promise.SAME_OUTPUT
+    removes = SOFTMAX | {"_log_softmax", "log_softmax"}
+    emits = frozenset({"_softmax", "transpose"})
     types = (*_MODULES, nn.Softmax2d)
     patterns = (_OffLastAxis(*_FUNCTIONS),)
 

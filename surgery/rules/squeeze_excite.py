@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from surgery.observing.evidence import Evidence
-from surgery.observing.observe import tensors
+from surgery.observing.observe import device_of, tensors
 from surgery.operating.rewrite import original_class
 from surgery.record import Edit, Refusal
+from surgery.risk import Risk
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
 from surgery.rule_parts.gates import find_and_measure, mean_gate
+from surgery.rule_parts.operator_names import CONVOLUTION, LINEAR, MEANS, SOFTMAX
 from surgery.rules.channel_scale import ChannelScale
 
 # What is known to gate its input, for surgery without example inputs.
@@ -42,6 +44,26 @@ class SqueezeExcite(Rule):
 
     name = "squeeze_excite"
     promise = Promise.SAME_SHAPE
+    risk = Risk.CONSTANT
+    removes = (
+        CONVOLUTION
+        | LINEAR
+        | SOFTMAX
+        | MEANS
+        | {
+            "mul",
+            "relu",
+            "silu",
+            "gelu",
+            "sigmoid",
+            "hardsigmoid",
+            "adaptive_avg_pool2d",
+            "_adaptive_avg_pool2d",
+            "clamp",
+            "hardtanh",
+        }
+    )
+    emits = frozenset({"mul"})
     stage = Stage.BLOCK
     class_names = _KNOWN
 
@@ -76,7 +98,7 @@ class SqueezeExcite(Rule):
         new = self.replacement(module, edit.params)
         run = evidence.run(edit.site)
         example = next(iter([*tensors(run.output if run else ()), *module.parameters()]), None)
-        replace_module(model, module, new if example is None else new.to(example.device, example.dtype))
+        replace_module(model, module, new if example is None else new.to(device_of(example), example.dtype))
 
     def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
         """A ChannelScale, or Identity."""

@@ -14,6 +14,7 @@ from surgery.operating.rewrite import install
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
 from surgery.rule_parts.gathering import Gathering, find_gatherings, leave_out, may_gather, order_of, place_of
+from surgery.rule_parts.operator_names import CONVOLUTION
 from surgery.rule_parts.plain_convolution import (
     Sides,
     in_sequence,
@@ -31,6 +32,8 @@ class FocusToConv(Rule):
 
     name = "focus_to_conv"
     promise = Promise.SAME_OUTPUT
+    removes = CONVOLUTION | {"slice", "cat", "pixel_unshuffle"}
+    emits = frozenset({"convolution"})
     stage = Stage.BLOCK
 
     def examples(self) -> Sequence[Example]:

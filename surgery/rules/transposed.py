@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from surgery.observing.evidence import Evidence
 from surgery.record import Refusal
 from surgery.rule import Example, Promise, Rule, Stage
+from surgery.rule_parts.operator_names import TRANSPOSED
 from surgery.rule_parts.plain_convolution import (
     Crop2d,
     Sides,
@@ -51,6 +52,8 @@ class TransposedToFriendly(Rule):
 
     name = "transposed_to_friendly"
     promise = Promise.SAME_OUTPUT
+    removes = TRANSPOSED
+    emits = frozenset({"convolution", "constant_pad_nd", "slice", "permute"})
     stage = Stage.BLOCK  # what it makes may have a large kernel
 
     def examples(self) -> Sequence[Example]:

@@ -1,0 +1,82 @@
+"""The surgery step where the target decides of the rules: what it leaves, and that it goes on to the check."""
+
+import json
+from typing import Any
+
+import pytest
+from small_build import EXPORT, NAME, ORIGIN, SmallBuild, prepare
+
+from zoo import atomic
+from zoo.errors import StepError
+from zoo.rebuild import lite_model, load_weights, read_plan
+from zoo.recipe import Surgery, as_json
+from zoo.steps import surgery as step
+from zoo.targets import reading
+from zoo.targets.identity import digest
+
+# Hardswish in parts and plain depthwise convolutions, but no product of two activations of different shapes.
+PARTS = """\
+description: a device for tests
+sources: [{title: nowhere}]
+opset: {max: 18, export: 18}
+operators:
+  Conv, Relu, Add, Flatten, Reshape, Gemm, HardSigmoid, GlobalAveragePool, Pad: {}
+  Mul: {limits: [{kind: broadcast_in, axes: []}]}
+"""
+
+
+def settings(build: SmallBuild, surgery: Any, target: str = "parts") -> dict[str, Any]:
+    about = {"target_name": target, "target_sha256": digest(reading.read(target, build.root)), "device": ""}
+    written = {"export": EXPORT, "opset": 18, "ir_version": None}
+    chosen = as_json(Surgery.model_validate(surgery))
+    return {"surgery": chosen | {"calibration_batches": 2}, "batch_size": 4, "seed": 0, **about, **written}
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> SmallBuild:
+    made = prepare(tmp_path_factory.mktemp("build"))
+    atomic.write_text(made.root / "configs" / "targets" / "parts.yaml", PARTS)
+    return made
+
+
+@pytest.mark.slow
+def test_auto_leaves_an_explanation_beside_a_plan_that_the_check_takes(build: SmallBuild) -> None:
+    result = step.run(build.job("surgery", settings(build, "auto")))
+    folder = build.folder("surgery")
+    assert {file.name for file in result.outputs} == {
+        *("plan.json", "report.json", "initial.safetensors", "metrics.json"),
+        step.EXPLANATION,
+    }
+    told = json.loads((folder / step.EXPLANATION).read_bytes())
+    chosen = {choice["rule"]: choice["sites"] for choice in told["choices"]}
+    # Of an input this small the last plane is one pixel, whose memory the exporter gathers unless it is a mean.
+    assert set(chosen) == {"squeeze_excite", "spell_out_hardswish", "global_avg_pool_to_mean"}
+    assert (told["clean"], told["left"], told["target"]) == (True, [], "parts")
+    assert told["before"]["node_share"] < told["after"]["node_share"] == 1
+    plan = read_plan(folder / "plan.json")
+    assert {edit.rule for edit in plan.edits} == set(told["rules"])
+    load_weights(lite_model(ORIGIN, plan), folder / "initial.safetensors")
+    about = {"target_name": "parts", "target_sha256": settings(build, "auto")["target_sha256"]}
+    assert all(finding["severity"] != "error" for finding in build.check("embedded", **about)["findings"])
+
+
+@pytest.mark.slow
+def test_what_the_target_takes_as_it_is_is_not_called_lite(build: SmallBuild) -> None:
+    everything = PARTS.replace("  Mul: {limits: [{kind: broadcast_in, axes: []}]}", "  Mul, HardSwish, Gather: {}")
+    atomic.write_text(build.root / "configs" / "targets" / "everything.yaml", everything)
+    with pytest.raises(StepError, match=f"{NAME}: surgery found nothing to replace"):
+        step.run(build.job("surgery", settings(build, "auto", "everything")))
+
+
+def test_other_rules_leave_no_explanation_and_see_no_target(build: SmallBuild) -> None:
+    alone = settings(build, ["hardswish_to_relu"])
+    seen = {key: alone[key] for key in ("surgery", "batch_size", "seed")}
+    result = step.run(build.job("surgery", seen))
+    assert step.EXPLANATION not in {file.name for file in result.outputs}
+    plan = read_plan(build.folder("surgery") / "plan.json")
+    assert {edit.rule for edit in plan.edits} == {"hardswish_to_relu"}
+
+
+def test_a_target_that_changed_since_is_refused(build: SmallBuild) -> None:
+    with pytest.raises(StepError, match="was changed while the build ran"):
+        step.run(build.job("surgery", settings(build, "auto") | {"target_sha256": "0" * 64}))
