@@ -111,10 +111,11 @@ tasks:
   classification: {dataset: digits, input_size: 64, baseline: scratch, train: finetune}
 """
 TARGET = """description: any device
-source: nowhere
-opset: 18
-accelerated: [conv2d, relu]
-kernels: {conv: 7, max_pool: 3}
+sources: [{title: nowhere}]
+opset: {max: 20, export: 18}
+operators:
+  Conv: {limits: [{kind: allowed_windows, only: [{kernel_max: 7}]}]}
+  Relu: {}
 """
 
 

@@ -17,7 +17,9 @@ from zoo.job import Job
 from zoo.layouts import imagefolder
 from zoo.origin import Licences, Origin
 from zoo.rebuild import save_weights, source_model
-from zoo.steps import export, index, release
+from zoo.steps import check, export, index, release
+from zoo.targets import reading
+from zoo.targets.identity import digest
 
 NAME = "mobilenet_v3_small_lite"
 SIZE = 32
@@ -40,7 +42,25 @@ RELEASE = {
     "dataset_name": "speckles",
     "dataset_licence": "CC0-1.0",
     "target_name": "embedded",
+    "device": "",
+    "left": {},
     "profile": "demo",
+}
+TARGETS = {
+    "embedded": """\
+description: a device for tests
+sources: [{title: nowhere}]
+opset: {max: 18, export: 18}
+operators:
+  Conv, Relu, Add, Mul, GlobalAveragePool, Flatten, Reshape, Gemm: {}
+""",
+    "bare": """\
+description: another, without activations
+sources: [{title: nowhere}]
+extends: embedded
+removed: [Relu]
+opset: {max: 18, export: 18}
+""",
 }
 EXPORT = {"opset": None, "dynamic_batch": False, "simplify": True, "tolerance": 1e-3}
 
@@ -69,14 +89,27 @@ class SmallBuild:
         upstream["release"] = self.folder("release")
         return Job(step, model, "demo", self.folder(step), self.shared, settings, upstream, key="0" * 64)
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of the targets, by name."""
+        return {name: digest(reading.read(name, self.root)) for name in TARGETS}
+
+    def check(self, target: str = "embedded", **changes: Any) -> dict[str, Any]:
+        """Run the step on the weights of the lite model; its findings."""
+        written = {"export": EXPORT, "opset": 18, "ir_version": None}
+        about = {"target_name": target, "target_sha256": self.digests[target], "device": "", "left": {}}
+        check.run(self.job("check", {**written, **about, **changes}))
+        return json.loads((self.folder("check") / "findings.json").read_bytes())
+
     def export(self, **changes: Any) -> dict[str, Any]:
         """Run the step; its report."""
-        export.run(self.job("export", {"export": {**EXPORT, **changes}, "opset": 18, "target_name": "embedded"}))
+        export.run(self.job("export", {"export": {**EXPORT, **changes}, "opset": 18, "ir_version": None}))
         return json.loads((self.folder("export") / "export.json").read_bytes())
 
     def release(self, model: str = NAME, **changes: Any) -> dict[str, Any]:
         """Run the step; its summary."""
-        return dict(release.run(self.job("release", {**RELEASE, "name": model, **changes}, model)).summary)
+        settings = {**RELEASE, "name": model, "targets": self.digests, **changes}
+        return dict(release.run(self.job("release", settings, model)).summary)
 
     def index(self) -> None:
         index.run(self.job("index", {}))
@@ -85,6 +118,8 @@ class SmallBuild:
 def prepare(root: Path) -> SmallBuild:
     """What the steps before export leave: data, source weights, plan and lite weights."""
     build = SmallBuild(root)
+    for name, text in TARGETS.items():
+        atomic.write_text(root / "configs" / "targets" / f"{name}.yaml", text)
     _write_data(build.folder("data"))
     torch.manual_seed(0)
     source = source_model(ORIGIN).eval()
@@ -96,7 +131,8 @@ def prepare(root: Path) -> SmallBuild:
     save_weights(source, build.folder("baseline") / "source.safetensors")
     atomic.write_json(build.folder("surgery") / "plan.json", report.plan.to_json())
     atomic.write_json(build.folder("surgery") / "report.json", report.to_json())
-    save_weights(lite, build.folder("train") / "model.safetensors")
+    for step, file in (("surgery", "initial"), ("train", "model")):
+        save_weights(lite, build.folder(step) / f"{file}.safetensors")
     for step, top1, epochs in (("baseline", 0.9, 3), ("surgery", 0.5, 0), ("train", 0.875, 2)):
         write_metrics(build, step, top1, epochs)
     return build

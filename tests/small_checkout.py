@@ -44,12 +44,10 @@ TARGET, TARGET_TEXT = (
     "configs/targets/chip.yaml",
     """\
 description: d
-source: s
-opset: 18
-accelerated: [convolution]
-kernels:
-  conv: 5
-  max_pool: 3
+sources: [{title: s}]
+opset: {max: 20, export: 18}
+operators:
+  Conv: {limits: [{kind: allowed_windows, only: [{kernel_max: 5}]}]}
 """,
 )
 PROFILE, PROFILE_TEXT = (

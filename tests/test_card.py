@@ -47,6 +47,53 @@ def test_a_card_says_how_to_use_a_model_with_a_letterbox_and_further_files(small
     assert text.endswith("for those who run the ONNX file: `arch.prototxt`, `detection_head.json`.")
 
 
+def target(fields: dict[str, Any]) -> str:
+    return card(manifest(fields)).partition("\n## Target\n\n")[2].partition("\n\n## ")[0]
+
+
+def test_a_card_says_what_the_target_accelerates(small_build: SmallBuild) -> None:
+    fields = released(small_build)
+    lint = fields["lint"]
+    nodes, found = lint["nodes"], lint["targets"]["bare"]
+    text = target(fields)
+    assert text.startswith(f"`embedded` accelerates {nodes} of {nodes} nodes (100.0 %) and 100.0 % of the multiply-")
+    assert "in 1 accelerated subgraph; 0 warnings, 0 costs in speed or exactness." in text
+    assert "Nothing is left to the host." in text
+    shares = [f"{found[share] * 100:.1f} %" for share in ("node_share", "mac_share")]
+    assert f"| `bare` | no | {shares[0]} | {shares[1]} | {found['subgraphs']} |" in text
+    assert "by design" not in text
+    fields["onnx"]["host"] = ["a", "b"]
+    assert "the host does by design: all behind 2 tensors, which `release.json` names" in target(fields)
+    assert "| `embedded` |" not in text
+
+
+def test_a_card_says_what_is_left_and_why(small_build: SmallBuild) -> None:
+    fields = released(small_build)
+    softmax = {"op": "Softmax", "fact": "not accelerated", "nodes": 2, "module": "attn", "why": "it is small"}
+    whole = {"op": "", "fact": "9 subgraphs", "nodes": 1, "module": "", "why": ""}
+    fields["lint"] |= {"device": "AM62A", "subgraphs": 9, "max_subgraphs": 4, "left": [softmax, whole], "targets": {}}
+    text = target(fields)
+    assert text.startswith("`embedded`, device `AM62A`, accelerates ")
+    assert "in 9 accelerated subgraphs, of which its runtime takes 4;" in text
+    assert "| Softmax | 2 | `attn` | not accelerated | it is small |" in text
+    assert "| the model | 1 |  | 9 subgraphs | no reason is given |" in text
+    assert "other target" not in text
+
+
+def test_a_card_says_where_the_choice_of_rules_is_explained(small_build: SmallBuild) -> None:
+    fields = released(small_build)
+    assert "explanation.json" not in card(manifest(fields))
+    fields["files"]["explanation"] = {"path": "explanation.json", "sha256": "0" * 64, "size": 1}
+    text = card(manifest(fields))
+    assert "what no rule removes, is in `explanation.json`." in text
+    assert "explanation.json" not in use(fields)
+
+
+def test_a_card_of_a_release_from_before_lints_has_no_word_of_it(small_build: SmallBuild) -> None:
+    text = card(manifest({key: value for key, value in released(small_build).items() if key != "lint"}))
+    assert "\n## Target\n" not in text
+
+
 def with_headline(fields: dict[str, Any], name: str, headline: str, dataset: str, value: float) -> dict[str, Any]:
     """The same release as if another task had made it."""
     accuracy = json.loads(json.dumps(fields["accuracy"])) | {"headline": headline}

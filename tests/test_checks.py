@@ -4,21 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import surgery
 from zoo.checks.running import check_running
-from zoo.checks.target import lint
-from zoo.config import KernelLimit, Target
 
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-TARGET = Target(
-    description="",
-    source="",
-    opset=18,
-    accelerated=("convolution", "relu", "max_pool2d_with_indices", "mean", "addmm", "native_batch_norm"),
-    free=("view", "t", "empty"),
-    outputs_only=("sigmoid",),
-    kernels=KernelLimit(conv=5, max_pool=3),
-)
 
 
 def net(*extra: nn.Module, kernel: int = 3) -> nn.Sequential:
@@ -103,27 +91,3 @@ def test_a_sound_model_has_no_findings_and_is_left_as_it_was() -> None:
     assert check_running(model, model, IMAGES, same_output=True) == []
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("model", "layer", "fact", "cure"),
-    [
-        (net(nn.SiLU()), "3", "device does not accelerate silu", "rule silu_to_relu removes it"),
-        (net(nn.Softplus()), "3", "device does not accelerate softplus", "choose another target"),
-        (net(kernel=7), "0", "convolution has a 7x7 kernel; device accelerates up to 5x5", ""),
-        (net(nn.MaxPool2d(5, 1, 2)), "3", "max_pool2d_with_indices has a 5x5 kernel", ""),
-        (net(nn.Sigmoid()), "3", "device accelerates sigmoid only as the model's output", ""),
-    ],
-)
-def test_lint_names_layer_and_cure(model: nn.Module, layer: str, fact: str, cure: str) -> None:
-    (finding,) = lint(surgery.operators(model, (IMAGES,)), TARGET, "device")
-    assert finding.layer == layer
-    assert finding.fact.startswith(fact)
-    assert finding.cure.startswith(cure)
-
-
-@pytest.mark.parametrize(
-    "model", [net(), net(kernel=5), net(nn.MaxPool2d(3, 1, 1)), nn.Sequential(*net(), nn.Sigmoid())]
-)
-def test_lint_is_silent_within_the_limits(model: nn.Module) -> None:
-    assert lint(surgery.operators(model, (IMAGES,)), TARGET, "device") == []

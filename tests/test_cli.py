@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from small_build import LABELS, NAME, SmallBuild, write_metrics
 
+from zoo import commands
 from zoo.cli import main
 from zoo.predicting.predictions import Boxes, ClassMask
 from zoo.releases import consumer
@@ -62,6 +63,13 @@ def test_show_prints_what_is_known(small_build: SmallBuild) -> None:
     assert facts["onnx"].startswith("model.onnx")
     released = json.loads((small_build.zoo / "models" / NAME / "v1" / "release.json").read_bytes())
     assert json.loads(zoo("show", NAME, "--version", "1", "--json", "--index", str(small_build.zoo)).stdout) == released
+
+
+def test_lint_reads_a_release(small_build: SmallBuild) -> None:
+    done = zoo("lint", NAME, "--target", "generic_int8", "--format", "json", "--index", str(small_build.zoo))
+    found = json.loads(done.stdout)
+    assert (found["model"], found["target"], done.exit_code) == (NAME, "generic_int8", 0 if found["clean"] else 1)
+    assert found["summary"]["accelerated_macs"] > 0
 
 
 def test_verify_finds_every_damage(own_build: SmallBuild) -> None:
@@ -295,7 +303,7 @@ def test_no_index_exits_2_and_a_damaged_one_exits_1(tmp_path: Path, command: tup
     assert "damaged" in done.stderr
 
 
-@pytest.mark.parametrize("command", [(), ("list",), ("show",), ("predict",), ("verify",), ("results",)])
+@pytest.mark.parametrize("command", [(), *((name,) for name in commands.names())])
 def test_every_command_has_help(command: tuple[str, ...]) -> None:
     done = zoo(*command, "--help")
     assert done.exit_code == 0

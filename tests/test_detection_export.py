@@ -30,13 +30,17 @@ from zoo.detection.fusing import fused
 from zoo.detection.heads import FAMILIES, convolutions, head_of
 from zoo.detection.suppression import EVALUATION, PREDICTION, Candidates, Limits, candidates, detections
 from zoo.errors import StepError
-from zoo.onnx import exporting, parity
+from zoo.graph.reading import read
+from zoo.linting.lint import lint
+from zoo.linting.report import Verdict
+from zoo.onnx import exporting, opsets, parity
 from zoo.onnx.session import Session
 from zoo.origin import Licences, Origin
 from zoo.preprocess import Transform, placement
 from zoo.recipe import Export
 from zoo.sources import mmyolo
 from zoo.steps.export import export_model
+from zoo.targets import reading
 
 if not all(mmyolo.find_spec(name) for name in ("mmyolo", "mmdet", "mmcv")):
     pytest.skip("mmyolo is an extra", allow_module_level=True)
@@ -331,6 +335,7 @@ class Exported:
     model: onnx.ModelProto
     files: dict[str, str]
     facts: dict[str, Any]
+    boundary: frozenset[str]
 
     @property
     def description(self) -> dict[str, Any]:
@@ -371,7 +376,8 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
             decoded, inputs(3), settings, 18, about, folder / f"{name}.onnx", deploying.outputs(settings)
         )
         files = deploying.descriptions(model, origin, settings, made.model)
-        return Exported(decoded, made.model, dict(files), made.facts)
+        boundary = deploying.host_boundary(model, made.model)
+        return Exported(decoded, made.model, dict(files), made.facts, boundary)
 
     return make
 
@@ -387,6 +393,30 @@ def test_onnx_gives_the_boxes_and_scores_of_pytorch(name: str, whole: bool, expo
         assert relative(found, wanted) < 1e-3
     assert made.facts["parity"]["relative"] < 1e-3
     assert made.facts["simplified"] or "nothing to simplify" in made.facts["simplification"], made.facts
+
+
+@exported_models
+def test_an_older_opset_gives_the_same(name: str, whole: bool, exports: Exports) -> None:
+    made = exports(name, whole)
+    for opset in (11, 13, 17):
+        older = opsets.lower(made.model, opset)
+        exporting.check(older)
+        assert parity.compare(made.decoded, older, inputs(2)).relative < 1e-3
+        assert made.boundary <= {value for node in older.graph.node for value in node.output}
+
+
+@exported_models
+def test_behind_the_heads_convolutions_all_is_the_hosts(name: str, whole: bool, exports: Exports) -> None:
+    made = exports(name, whole)
+    assert made.boundary == set(made.description["keep_in_16_bit"])
+    target = reading.read("generic_int8")
+    report = lint(read(made.model), target, model=name, target_name="generic_int8", host=made.boundary)
+    hosts = [node for node in report.nodes if node.verdict is Verdict.HOST]
+    assert len(hosts) > 10
+    assert "Conv" not in {node.op for node in hosts}
+    assert {node.op for node in report.nodes if node.verdict is Verdict.ACCELERATED} >= {"Conv"}
+    before_the_head = "network.levels."  # the convolutions that stand for backbone and neck, with large kernels
+    assert not [found for found in report.of_severity("error") if not found.module.startswith(before_the_head)]
 
 
 @exported_models

@@ -70,8 +70,8 @@ def test_static_batch_is_one_and_dynamic_batch_is_free(tiny: Tiny, images: torch
 
 
 def test_an_opset_that_cannot_be_written_is_refused_not_replaced(tiny: Tiny, images: torch.Tensor) -> None:
-    with pytest.raises(StepError, match=r"opset 12.*stayed at 18; set export\.opset to 18"):
-        exporting.export(tiny, images[:1], opset=12)
+    with pytest.raises(StepError, match=r"opset 99.*stayed at \d+; set export\.opset to"):
+        exporting.export(tiny, images[:1], opset=99)
 
 
 def test_a_model_that_cannot_be_exported_is_named_in_one_line(images: torch.Tensor) -> None:

@@ -18,8 +18,8 @@ TORCH_FREE = {
     *(f"zoo.data.{name}" for name in ("coco_json", "summary", "image_files", "label_maps")),
     *("zoo.metric_names", "zoo.predicting.predictions"),
     *(
-        f"zoo.{folder}.{file.stem}"
-        for folder in ("building", "layouts", "reading")
+        f"zoo.{folder.replace('/', '.')}.{file.stem}"
+        for folder in ("building", "commands", "layouts", "linting", "linting/formats", "reading", "terminal")
         for file in (REPOSITORY / "zoo" / folder).glob("[!_]*.py")
     ),
 }

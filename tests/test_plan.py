@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Checkout
+from conftest import TARGET, Checkout
 
 from zoo import plan
 from zoo.building import code_version, cores
@@ -49,12 +49,15 @@ RECIPE = f"recipes/torchvision/{NAME}.yaml"
         (("configs/datasets/digits.yaml", "licence: none", "licence: CC0"), {"release"}),
         (("configs/datasets/digits.yaml", "num_classes: 10", "num_classes: 9"), {"data", "baseline"}),
         (("configs/targets/device.yaml", "description: any device", "description: one"), set()),
-        (("configs/targets/device.yaml", "opset: 18", "opset: 19"), {"check", "export"}),
-        (("configs/targets/device.yaml", "conv: 7", "conv: 5"), {"check"}),
+        (("configs/targets/device.yaml", "export: 18", "export: 19"), {"check", "export", "release"}),
+        (("configs/targets/device.yaml", "kernel_max: 7", "kernel_max: 5"), {"check", "release"}),
+        (("configs/targets/device.yaml", "title: nowhere", "title: somewhere"), set()),
+        (("configs/targets/device.yaml", "operators:", "ir_version: 9\noperators:"), {"check", "export", "release"}),
         ((RECIPE, "description: a model", "description: the model"), {"release"}),
         ((RECIPE, "task: class", "train: {lr: 0.5}\ntask: class"), {"train", "release"}),
         ((RECIPE, "task: class", "train: {teacher: false}\ntask: class"), {"train", "release"}),
-        ((RECIPE, "task: class", "export: {dynamic_batch: true}\ntask: class"), {"export", "release"}),
+        ((RECIPE, "task: class", "export: {dynamic_batch: true}\ntask: class"), {"check", "export", "release"}),
+        ((RECIPE, "task: class", "left: {Softmax: it is small}\ntask: class"), {"check", "release"}),
         ((RECIPE, "task: class", "# a comment\ntask: class"), set()),
     ],
 )
@@ -62,6 +65,20 @@ def test_an_edit_changes_the_settings_of_the_steps_it_is_for(
     checkout: Checkout, edit: tuple[str, str, str], steps: set[str]
 ) -> None:
     assert changed(checkout, *edit) == steps
+
+
+def test_another_target_makes_releases_say_more_and_trains_nothing(checkout: Checkout) -> None:
+    before = settings(checkout)
+    (checkout.root / "configs/targets/other.yaml").write_text(TARGET)
+    after = settings(checkout)
+    assert {step for step in before if before[step] != after[step]} == {"release"}
+
+
+def test_surgery_sees_the_target_where_that_chooses_the_rules(checkout: Checkout) -> None:
+    place = "configs/targets/device.yaml"
+    assert "surgery" not in changed(checkout, place, "kernel_max: 7", "kernel_max: 6")
+    assert "surgery" in changed(checkout, RECIPE, "task: class", "surgery: auto\ntask: class")
+    assert "surgery" in changed(checkout, place, "kernel_max: 6", "kernel_max: 5")
 
 
 def test_another_checkpoint_in_the_same_place_is_seen(tmp_path: Path) -> None:
@@ -179,6 +196,37 @@ def test_what_changes_the_code(tmp_path: Path, version: Callable[[], code_versio
     before = version()
     (tmp_path / file).write_text(MODULES[file] + "\ny = 2\n")
     assert version().code != before.code
+
+
+def test_what_is_found_by_folder_changes_the_code_of_what_finds_it(tmp_path: Path) -> None:
+    files = {
+        "zoo/steps/check.py": "from zoo.linting import recognising",
+        "zoo/linting/recognising.py": "",
+        "zoo/linting/patterns/silu.py": "x = 1",
+        "zoo/linting/formats/table.py": "x = 1",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def code() -> str:
+        return code_version.Tree((tmp_path,)).version("zoo.steps.check").code
+
+    before = code()
+    (tmp_path / "zoo/linting/formats/table.py").write_text("x = 2")
+    assert code() == before
+    (tmp_path / "zoo/linting/patterns/silu.py").write_text("x = 2")
+    changed = code()
+    (tmp_path / "zoo/linting/patterns/gelu.py").write_text("x = 1")
+    assert len({before, changed, code()}) == 3
+
+
+def test_modules_that_find_others_and_their_folders_are_there() -> None:
+    root = Path(code_version.__file__).parents[2]
+    for module, folder in code_version.FINDS.items():
+        assert len(list((root / folder).glob("*.py"))) > 3
+        path = root / module.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 def test_memory_spares_reading_and_never_lies(tmp_path: Path, version: Callable[[], code_version.Version]) -> None:

@@ -55,7 +55,8 @@ def test_a_good_checkout_loads(checkout: Path) -> None:
     assert loaded.profiles["demo"].tasks["classification"].dataset == "digits"
     assert loaded.schedules["short"].optimizer.lr == 0.1
     assert loaded.datasets["digits"].parameters == {"train": 10}
-    assert loaded.targets["chip"].kernels.conv == 5
+    assert loaded.targets["chip"].opset.export == 18
+    assert [limit.kind for limit in loaded.targets["chip"].operators["Conv"].limits] == ["allowed_windows"]
 
 
 def test_the_projects_own_files_load() -> None:
@@ -147,18 +148,18 @@ BAD_VALUES = [
     (
         "train:\n  epochs: 3",
         "surgery:\n  rules: silu_to_relu",
-        ":9: surgery.rules: should be 'default' or 'none' or a list, not 'silu_to_relu'; write [silu_to_relu]",
+        ":9: surgery.rules: should be 'auto', 'default' or 'none' or a list, not 'silu_to_relu'; write [silu_to_relu]",
     ),
     (
         "train:\n  epochs: 3",
         "surgery:\n  rules: defalt",
-        ":9: surgery.rules: should be 'default' or 'none' or a list, not 'defalt'; did you mean 'default'?",
+        ":9: surgery.rules: should be 'auto', 'default' or 'none' or a list, not 'defalt'; did you mean 'default'?",
     ),
     ("train:\n  epochs: 3", "surgery:\n  rules: [1]", ':9: surgery.rules[0]: should be text, not 1; write "1"'),
     (
         "train:\n  epochs: 3",
         "surgery:\n  rules: []",
-        ":9: surgery.rules: should be 'default' or 'none' or a longer list, not a list of 0",
+        ":9: surgery.rules: should be 'auto', 'default' or 'none' or a longer list, not a list of 0",
     ),
     (
         "train:\n  epochs: 3",
@@ -305,8 +306,8 @@ BAD_CONFIGS = [
     ),
     (SCHEDULE, "lr: 0.1", "lr: -0.1", ":5: optimizer.lr: should be greater than 0, not -0.1"),
     (SCHEDULE, "lr: 0.1", "lr: 0.1\n  typ: SGD", ":6: optimizer.typ: unknown field; did you mean 'type'?"),
-    (TARGET, "opset: 18", "opset: 17", ":3: opset: should be greater than or equal to 18, not 17"),
-    (TARGET, "opset: 18", "opset: 24", ":3: opset: should be less than or equal to 23, not 24"),
+    (TARGET, "export: 18", "export: 10", ":3: opset.export: should be greater than or equal to 11, not 10"),
+    (TARGET, "export: 18", "export: 24", ":3: opset.export: should be less than or equal to 23, not 24"),
     (DATASET, "std: [0.5, 0.5, 0.5]", "std: [0.5, 0, 0.5]", ":9: std[1]: should be greater than 0, not 0"),
     (DATASET, "train: 10", "size: 0", ":6: parameters.size: should be a whole number, 1 or more, not 0"),
     (DATASET, "train: 10", "size: 32.5", ":6: parameters.size: should be a whole number, 1 or more, not 32.5"),
@@ -434,7 +435,7 @@ def test_a_bad_file(checkout: Path, files: dict[str, str | bytes], expected: lis
 
 
 def test_everything_wrong_is_reported_at_once_sorted_by_file_and_line(checkout: Path) -> None:
-    files = edited(PROFILE, "digits", "numbers") | edited(TARGET, "opset: 18", "opset: many")
+    files = edited(PROFILE, "digits", "numbers") | edited(TARGET, "opset: {max: 20, export: 18}", "opset: many")
     files[RECIPE] = RECIPE_TEXT.replace("mobilenet_v2\n", "mobilenet\n").replace("epochs", "epoch").replace("chip", "q")
     files["recipes/torchvision/broken_lite.yaml"] = "a: [\n"
     found = complaints(write(checkout, files))

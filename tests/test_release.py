@@ -9,13 +9,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 from small_build import NAME, SmallBuild, write_metrics
 
 import surgery
 from zoo import atomic, index
 from zoo.errors import IntegrityError, MissingIndex, StepError, UnsupportedFormat
-from zoo.releases import provenance, publishing, release
+from zoo.releases import consumer, provenance, publishing, release
 
 ENTRY = index.Entry(
     name="a_lite",
@@ -42,11 +43,12 @@ def versions(build: SmallBuild, name: str = NAME) -> list[str]:
     return sorted(folder.name for folder in (build.zoo / "models" / name).iterdir())
 
 
-def test_a_release_holds_its_five_files_read_only_with_their_digests(small_build: SmallBuild) -> None:
+def test_a_release_holds_its_six_files_read_only_with_their_digests(small_build: SmallBuild) -> None:
     folder = small_build.zoo / "models" / NAME / "v1"
     manifest = json.loads((folder / "release.json").read_bytes())
     files = {file["path"]: file for file in manifest["files"].values()}
     assert sorted([*files, "release.json"]) == sorted(path.name for path in folder.iterdir())
+    assert len(files) == 5
     for path in folder.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o444
     for name, file in files.items():
@@ -75,6 +77,60 @@ def test_a_release_from_before_geometry_channels_and_options_is_read(small_build
     del content["origin"]["options"], content["origin"]["preprocessing"]["geometry"]
     del content["origin"]["preprocessing"]["channels"]
     assert release.parse(json.dumps(content).encode(), "before") == now
+
+
+def test_a_release_says_what_every_target_accelerates_and_is_listed_for_those_that_refuse_nothing(
+    small_build: SmallBuild,
+) -> None:
+    folder = small_build.zoo / "models" / NAME / "v1"
+    manifest = release.parse((folder / "release.json").read_bytes(), "v1")
+    report = json.loads((folder / "lint.json").read_bytes())
+    assert manifest.lint is not None
+    assert (report["target"], report["clean"]) == ("embedded", True)
+    assert (manifest.lint.clean, manifest.lint.left) == (True, ())
+    assert manifest.lint.nodes == manifest.lint.accelerated_nodes == report["summary"]["nodes"] > 50
+    assert manifest.lint.macs == report["summary"]["macs"]
+    assert {name: found.clean for name, found in manifest.lint.targets.items()} == {"embedded": True, "bare": False}
+    assert 0.5 < manifest.lint.targets["bare"].node_share < 1 < manifest.lint.targets["bare"].subgraphs
+    assert index.read(small_build.zoo)[NAME][1].targets == ("embedded",)
+    assert consumer.list_models(target="embedded", index=small_build.zoo) == [NAME]
+    assert consumer.list_models(target="bare", index=small_build.zoo) == []
+
+
+def test_what_is_left_is_in_the_release_with_the_recipes_reason(own_build: SmallBuild) -> None:
+    assert own_build.release(target_name="bare", left={"Relu": "the host is fast"})["version"] == 2
+    folder = own_build.zoo / "models" / NAME / "v2"
+    manifest = release.parse((folder / "release.json").read_bytes(), "v2")
+    assert manifest.lint is not None
+    (left,) = manifest.lint.left
+    assert (left.op, left.module, left.why) == ("Relu", "features.0.2", "the host is fast")
+    assert left.nodes > 20
+    card = (folder / "card.md").read_text()
+    assert f"| Relu | {left.nodes} | `features.0.2` | {left.fact} | the host is fast |" in card
+
+
+def test_why_surgery_chose_its_rules_is_in_the_release(own_build: SmallBuild) -> None:
+    atomic.write_json(own_build.folder("surgery") / "explanation.json", {"rounds": []})
+    write_metrics(own_build, "train", 0.7)
+    assert own_build.release()["version"] == 2
+    assert consumer.get(NAME, index=own_build.zoo, version=1).manifest.files.keys().isdisjoint({"explanation"})
+    folder = own_build.zoo / "models" / NAME / "v2"
+    assert json.loads((folder / "explanation.json").read_bytes()) == {"rounds": []}
+
+
+def test_a_new_target_makes_a_version_only_where_it_refuses_nothing(own_build: SmallBuild) -> None:
+    only_own = {"targets": {"embedded": own_build.digests["embedded"]}}
+    assert own_build.release(**only_own)["version"] == 1
+    file = own_build.root / "configs/targets/bare.yaml"
+    file.write_text(file.read_text().replace("removed: [Relu]\n", ""))
+    assert own_build.release()["version"] == 2
+
+
+def test_a_release_from_before_lints_is_read(small_build: SmallBuild) -> None:
+    content = json.loads((small_build.zoo / f"models/{NAME}/v1/release.json").read_bytes())
+    del content["lint"], content["onnx"]["host"]
+    before = release.parse(json.dumps(content).encode(), "before")
+    assert before.entry("a" * 64).targets == ()
 
 
 def test_plan_json_is_enough_with_the_weights(small_build: SmallBuild) -> None:
@@ -113,9 +169,13 @@ def test_changed_content_makes_the_next_version_and_leaves_the_last(own_build: S
         write_metrics(own_build, "train", 0.88)
     elif what == "licence":
         changes = {"dataset_licence": "CC-BY-4.0"}
+    elif what == "onnx":
+        file = own_build.folder("export") / "model.onnx"
+        model = onnx.load(file)
+        model.producer_version = "another"
+        onnx.save(model, file)
     else:
-        step, file = {"weights": ("train", "model.safetensors"), "onnx": ("export", "model.onnx")}[what]
-        with (own_build.folder(step) / file).open("ab") as stream:
+        with (own_build.folder("train") / "model.safetensors").open("ab") as stream:
             stream.write(b"\0")
     assert own_build.release(**changes)["version"] == 2
     assert versions(own_build) == ["v1", "v2"]
@@ -180,7 +240,27 @@ def test_the_index_step_lists_the_release(small_build: SmallBuild) -> None:
     assert not index.holds(small_build.zoo, NAME, 2)
     assert not index.holds(small_build.zoo, "other", 1)
     left = json.loads((small_build.folder("index") / "entry.json").read_bytes())
-    assert (left["name"], left["version"]) == (NAME, 1)
+    assert (left["name"], left["version"], left["targets"]) == (NAME, 1, ["embedded"])
+    assert index.holds(small_build.zoo, NAME, 1, left)
+    assert not index.holds(small_build.zoo, NAME, 1, {**left, "targets": []})
+
+
+def test_an_index_from_before_it_held_targets_is_read(tmp_path: Path) -> None:
+    index.add(tmp_path, replace(ENTRY, targets=("chip",)), rebuild=no_releases)
+    content = json.loads((tmp_path / index.FILE).read_bytes())
+    assert content["releases"]["a_lite"]["versions"]["1"].pop("targets") == ["chip"]
+    (tmp_path / index.FILE).write_text(json.dumps(content))
+    assert index.read(tmp_path)["a_lite"][1] == ENTRY
+
+
+@pytest.mark.parametrize("targets", [["../x"], [3], "chip", ["a\u001b[2J"], None])
+def test_an_index_with_what_can_be_no_targets_is_damaged(tmp_path: Path, targets: object) -> None:
+    index.add(tmp_path, ENTRY, rebuild=no_releases)
+    content = json.loads((tmp_path / index.FILE).read_bytes())
+    content["releases"]["a_lite"]["versions"]["1"]["targets"] = targets
+    (tmp_path / index.FILE).write_text(json.dumps(content))
+    with pytest.raises(IntegrityError, match="damaged"):
+        index.read(tmp_path)
 
 
 def test_a_damaged_index_is_made_again_from_the_releases(

@@ -18,13 +18,15 @@ from torch import nn
 
 import surgery
 from zoo import sources
-from zoo.checks.target import lint
-from zoo.config import Target
 from zoo.errors import IntegrityError, InvalidInput, MissingLibrary, MissingWeights, StepError, UnknownName
+from zoo.graph.reading import read
+from zoo.linting.lint import lint
 from zoo.onnx.exporting import export
+from zoo.onnx.simplifying import simplify
 from zoo.reading.library import load
 from zoo.recipe import Recipe
 from zoo.sources import timm
+from zoo.targets.reading import read as read_target
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes" / "timm").glob("*.yaml"))
@@ -342,9 +344,11 @@ def test_a_recipe_is_edited_as_its_name_says_and_runs_on_its_target(file: Path) 
     lite, report = lite_of(file, image)
     assert report.is_lite == file.stem.endswith("_lite") == (recipe(file).surgery.expect == "edits")
     assert not report.refusals
-    name = recipe(file).target
-    target = Target.model_validate(yaml.safe_load((ROOT / f"configs/targets/{name}.yaml").read_text()))
-    assert lint(surgery.operators(lite, (image,)), target, name) == []
+    target = read_target(recipe(file).target, ROOT)
+    exported = export(lite, image, opset=target.opset.export, ir_version=target.ir_version)
+    linted = lint(read(simplify(exported, image).model), target, model=file.stem, target_name=recipe(file).target)
+    assert [finding for finding in linted.findings if finding.severity == "error"] == []
+    assert linted.summary.node_share == 1
 
 
 @pytest.mark.slow

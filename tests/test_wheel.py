@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from small_build import NAME, SIZE, SmallBuild
 
+from zoo.targets.reading import names, read
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -16,9 +18,9 @@ ROOT = Path(__file__).parents[1]
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy of the sources and installed into a folder of its own."""
     sources, target = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("installed")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources)
-    for package in ("zoo", "surgery"):
+    for package in ("zoo", "surgery", "configs/targets"):
         shutil.copytree(ROOT / package, sources / package, ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run(
@@ -30,8 +32,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def run(code: str, installed: Path, cwd: Path, build: SmallBuild) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(installed), "ZOO_INDEX": str(build.zoo / "index.json")}
+def run(code: str, installed: Path, cwd: Path, build: SmallBuild | None = None) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    if build is not None:
+        environment["ZOO_INDEX"] = str(build.zoo / "index.json")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=cwd, env=environment, capture_output=True, text=True
     )
@@ -66,4 +70,13 @@ def test_the_command_lists_and_verifies(installed: Path, small_build: SmallBuild
 def test_the_wheel_holds_the_two_packages_and_no_recipe(installed: Path) -> None:
     holds = {path.name for path in installed.iterdir() if path.suffix != ".whl" and path.name != "bin"}
     assert {name for name in holds if not name.endswith(".dist-info")} == {"zoo", "surgery"}
-    assert not list(installed.rglob("*.yaml"))
+    assert {file.parent for file in installed.rglob("*.yaml")} == {installed / "zoo/targets/profiles"}
+
+
+def test_every_target_is_read_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    code = """
+from zoo.targets.reading import names, read
+print(*(f"{name} {len(read(name).operators)}" for name in names()))
+"""
+    here = " ".join(f"{name} {len(read(name).operators)}" for name in names())
+    assert run(code, installed, tmp_path).strip() == here

@@ -1,0 +1,48 @@
+"""Surgery rules that keep an operator and give it settings that a device takes, by the limit that is broken."""
+
+from zoo.graph.view import Node, NotKnown
+from zoo.linting.matching import ONNX
+from zoo.targets.operators.axes import axes
+from zoo.targets.operators.parameters import attribute, parameter
+from zoo.targets.operators.scales import scales
+from zoo.targets.operators.window import kernel, strides
+
+_WINDOW = frozenset({"forbidden_window", "allowed_windows"})
+_INTERPOLATION = frozenset({"allowed_resize", "forbidden_resize", "attribute_in", "attribute_not_in"})
+_LARGEST = {"Conv": 5, "MaxPool": 3, "AveragePool": 3}  # sides that surgery's rules leave
+_SPLIT = {"Conv": "split_large_kernel", "MaxPool": "split_max_pool", "AveragePool": "split_avg_pool"}
+
+
+def rule_for(node: Node, limit: str) -> str:
+    """The rule's name; "" where there is none, or where what decides it is not known."""
+    if node.domain not in ONNX:
+        return ""
+    try:
+        if node.op in _SPLIT and limit in _WINDOW:
+            return _of_window(node)
+        if node.op in ("Resize", "Upsample"):
+            return _of_resize(node, limit)
+        if node.op == "Slice":
+            halved = 2 in (parameter(node, "steps") or ()) and set(axes(node)) <= {-1, -2}
+            return "focus_to_conv" if halved else ""
+    except NotKnown:
+        return ""
+    along_axes = node.op in ("Softmax", "LogSoftmax") and limit in ("axis_in", "axis_not_in")
+    return "softmax_last_axis" if along_axes else ""
+
+
+def _of_window(node: Node) -> str:
+    sides = kernel(node)
+    if max(sides) > _LARGEST[node.op]:
+        return _SPLIT[node.op]
+    even = node.op == "Conv" and any(side % 2 == 0 for side in sides) and sides != strides(node)
+    return "even_kernel_to_odd" if even else ""
+
+
+def _of_resize(node: Node, limit: str) -> str:
+    nearest = attribute(node, "mode") == "nearest"
+    if limit in _INTERPOLATION:
+        return "resize_by_factor" if nearest else "resize_to_supported"
+    if limit == "resize_scale" and all(factor == int(factor) for factor in scales(node)):
+        return "split_resize" if nearest else "split_bilinear_resize"
+    return "resize_by_factor"

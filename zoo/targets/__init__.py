@@ -1,0 +1,1 @@
+"""What a device can run: profiles of its operators and limits, in configs/targets/."""

@@ -1,0 +1,30 @@
+"""What a command writes: whole, or not there."""
+
+from pathlib import Path
+
+from zoo import atomic
+from zoo.errors import UnusableFile
+
+
+def write(file: Path, text: str) -> None:
+    """Write it as UTF-8. Raises UnusableFile where that cannot be."""
+    try:
+        if file.is_dir():
+            raise UnusableFile(f"{file}: is a folder; name a file")
+        if not file.parent.is_dir():
+            raise UnusableFile(f"{file}: there is no folder {file.parent}; make it, or name another")
+        atomic.write_text(file, text)
+    except OSError as error:
+        raise UnusableFile(f"{file}: cannot be written: {error.strerror}; name another file") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make it where it is missing. Raises UnusableFile where that cannot be."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        raise UnusableFile(f"{folder}: there is no folder {folder.parent}; make it, or name another") from None
+    except FileExistsError:
+        raise UnusableFile(f"{folder}: is a file; name a folder") from None
+    except OSError as error:
+        raise UnusableFile(f"{folder}: cannot be made: {error.strerror}; name another folder") from error
