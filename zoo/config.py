@@ -1,4 +1,4 @@
-"""What the shared YAML under configs/ may say: datasets, schedules, targets and profiles."""
+"""What the shared YAML under configs/ may say: datasets, schedules and profiles; zoo.targets.target has the targets."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 # What a library calls its models may hold folders and dots, but never leads out of a folder.
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]*([./][A-Za-z0-9_\-]+)*$", max_length=200)]
 Positive = Annotated[int, Field(gt=0)]
-MIN_OPSET, MAX_OPSET = 18, 23  # of ONNX, that PyTorch's exporter writes
+MIN_OPSET, MAX_OPSET = 11, 23  # of ONNX, that PyTorch's exporter writes
 Opset = Annotated[int, Field(ge=MIN_OPSET, le=MAX_OPSET)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -96,29 +96,6 @@ class Schedule(Config):
     augmentation: Literal["none", "shift", "crop_flip"] = "none"  # how a part is cropped is the task's
     workers: Annotated[int, Field(ge=0)] = 0  # data-loading processes
     seed: int = 0
-
-
-class KernelLimit(Config):
-    """Largest kernel side, in pixels, that the device accelerates."""
-
-    conv: Positive
-    max_pool: Positive
-    avg_pool: Positive | None = None  # none: any
-
-
-class Target(Config):
-    """A device's operators (ATen base names, as PyTorch dispatches them in eval mode) and limits.
-
-    An in-place variant such as ``relu_`` counts as the operator itself.
-    """
-
-    description: str
-    source: str  # where the facts come from
-    opset: Opset
-    accelerated: Annotated[tuple[str, ...], Field(strict=False)]
-    free: Annotated[tuple[str, ...], Field(strict=False)] = ()  # views and the like, which cost nothing
-    outputs_only: Annotated[tuple[str, ...], Field(strict=False)] = ()  # accelerated as the model's last operator
-    kernels: KernelLimit
 
 
 class ProfileTask(Config):

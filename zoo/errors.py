@@ -9,6 +9,7 @@
     |-- MissingWeights        published weights are not here and cannot be downloaded
     |-- MissingLibrary        a recipe or release needs a package that is not installed
     |-- UnusableFile          an image to look at is not there, or its picture cannot be written where it should be
+    |-- UnreadableModel       an ONNX file is not there, is damaged or is not valid ONNX
     |-- UnknownName           no such release, model or version; suggests near ones
     |-- MissingIndex          there is no zoo where one was looked for
     |-- UnsupportedFormat     a file was written by a newer lite-zoo
@@ -76,6 +77,10 @@ class MissingLibrary(ZooError):
 
 class UnusableFile(ZooError):
     """An image to look at is not there, or a picture cannot be written where it should be."""
+
+
+class UnreadableModel(ZooError):
+    """An ONNX file is not there, is damaged or is not valid ONNX."""
 
 
 class UnknownName(ZooError):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_origin
 
 from zoo import atomic
 from zoo.errors import IntegrityError, MissingIndex, UnsupportedFormat
@@ -42,14 +42,21 @@ class Entry:
     macs: int
     parameters: int
     speed_up: float
+    targets: tuple[str, ...] = ()  # that refuse nothing of it; releases from before targets were linted have none
 
     def __post_init__(self) -> None:
         """Raises ValueError for a name, version or digest that cannot be one, and for text that a terminal obeys."""
+        targets: Any = self.targets
+        if type(targets) is list:  # as JSON has it
+            object.__setattr__(self, "targets", tuple(targets))
         for field in fields(self):
-            kinds = (int, float) if field.type is float else (field.type,)
+            kinds = (int, float) if field.type is float else (get_origin(field.type) or field.type,)
             value = getattr(self, field.name)
             if type(value) not in kinds or not str(value).isprintable():
                 raise ValueError(f"{field.name} is {value!r}")
+        for target in self.targets:
+            if type(target) is not str or not NAME.fullmatch(target):
+                raise ValueError(f"{target!r} is no target")
         if not NAME.fullmatch(self.name):
             raise ValueError(f"{self.name!r} is no name")
         if self.version < 1:
@@ -121,7 +128,7 @@ def holds(zoo_folder: Path, name: str, version: int, entry: Mapping[str, Any] | 
     except (MissingIndex, UnsupportedFormat, IntegrityError):
         return False
     known = versions.get(version)
-    if known is None or (entry is not None and asdict(known) != {**asdict(known), **entry}):
+    if known is None or (entry is not None and _as_json(known) != {**_as_json(known), **entry}):
         return False
     there = (release_folder(zoo_folder, name, listed).is_dir() for listed in versions)
     return all(there) and (release_folder(zoo_folder, name, version) / "release.json").is_file()
@@ -187,11 +194,15 @@ def add(
     return damage
 
 
+def _as_json(entry: Entry) -> dict[str, Any]:
+    return asdict(entry) | {"targets": list(entry.targets)}
+
+
 def _to_json(entries: Iterable[Entry]) -> dict[str, Any]:
     releases: dict[str, dict[str, Any]] = {}
     for entry in entries:
         release = releases.setdefault(entry.name, {"latest": 0, "versions": {}})
         release["latest"] = max(release["latest"], entry.version)
-        figures = {k: v for k, v in asdict(entry).items() if k not in ("name", "version")}
+        figures = {k: v for k, v in _as_json(entry).items() if k not in ("name", "version")}
         release["versions"][str(entry.version)] = figures
     return {"format": FORMAT, "releases": releases}

@@ -11,7 +11,7 @@ class Job:
     """One step of one model.
 
     ``settings`` are the only parts of recipes and configs that the step sees, and exactly those its record is keyed
-    on: a step cannot read what would not make it run again.
+    on: a step cannot read what would not make it run again. Targets, too large for every record, are in it by digest.
     """
 
     step: str
@@ -23,6 +23,11 @@ class Job:
     upstream: Mapping[str, Path]  # step name -> the folder it wrote
     key: str  # SHA-256 over settings, upstream outputs, code and library versions
     threads: int = 1
+
+    @property
+    def root(self) -> Path:
+        """The checkout."""
+        return self.shared.parents[1]
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo import layouts
-from zoo.config import Config, Dataset, ProfileTask, Schedule, Target
+from zoo.config import Config, Dataset, ProfileTask, Schedule
 from zoo.errors import UnknownName, did_you_mean
 from zoo.reading.library import Library
 from zoo.recipe import Recipe, as_json
+from zoo.targets.target import Target
 
 Settings = dict[str, Any]
 
@@ -129,15 +130,31 @@ def _baseline(model: Model) -> Settings:
 
 
 def _surgery(model: Model) -> Settings:
-    schedule = model.schedule
-    return {"surgery": as_json(model.recipe.surgery), "batch_size": schedule.batch_size, "seed": schedule.seed}
+    schedule, chosen = model.schedule, model.recipe.surgery
+    own = {"surgery": as_json(chosen), "batch_size": schedule.batch_size, "seed": schedule.seed}
+    return own | _linted(model) if chosen.rules == "auto" else own
 
 
 def _check(model: Model) -> Settings:
-    return {
-        "surgery": as_json(model.recipe.surgery),
-        "target": without_words(model.target),
+    return _linted(model) | {"left": dict(model.recipe.left)}
+
+
+def _linted(model: Model) -> Settings:
+    """What is linted, and for which device."""
+    return _written(model) | {
         "target_name": model.recipe.target,
+        "target_sha256": model.library.target_digests[model.recipe.target],
+        "device": model.recipe.device or "",
+    }
+
+
+def _written(model: Model) -> Settings:
+    """How the ONNX file is written, which the check does too."""
+    export, target = model.recipe.export, model.target
+    return {
+        "export": as_json(export),
+        "opset": export.opset or target.opset.export,
+        "ir_version": target.ir_version,
     }
 
 
@@ -146,12 +163,7 @@ def _train(model: Model) -> Settings:
 
 
 def _export(model: Model) -> Settings:
-    export = model.recipe.export
-    return {
-        "export": as_json(export),
-        "opset": export.opset or model.target.opset,
-        "target_name": model.recipe.target,
-    }
+    return _written(model)
 
 
 def _release(model: Model) -> Settings:
@@ -162,6 +174,9 @@ def _release(model: Model) -> Settings:
         "dataset_name": model.task.dataset,
         "dataset_licence": model.dataset.licence,
         "target_name": model.recipe.target,
+        "device": model.recipe.device or "",
+        "left": dict(model.recipe.left),
+        "targets": dict(model.library.target_digests),  # all of them: a new one makes a release say more, no training
         "profile": model.profile,
     }
 

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from zoo.config import AboveZero, Config, ModelName, Name, Opset, Positive
 
@@ -10,6 +12,9 @@ Anchors = Annotated[
     tuple[Annotated[tuple[Annotated[tuple[AboveZero, AboveZero], Field(strict=False)], ...], Field(strict=False)], ...],
     Field(strict=False),
 ]
+
+Entry = Annotated[str, Field(min_length=1)]
+Reason = Annotated[str, Field(pattern=r"\S")]
 
 
 class Source(Config):
@@ -29,11 +34,31 @@ class Source(Config):
 
 
 class Surgery(Config):
-    """Which rules to apply: ``default`` for all but options, ``none``, or a list of names."""
+    """Which rules to apply: ``auto`` for what the target needs, ``default`` for all but options whatever the target,
+    ``none``, or exactly those of a list.
 
-    rules: Literal["default", "none"] | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = "default"
+    A recipe may write the rules alone: ``surgery: auto`` is ``surgery: {rules: auto}``; ``surgery: none`` expects no
+    edits.
+    """
+
+    rules: Literal["auto", "default", "none"] | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = (
+        "default"
+    )
     expect: Literal["edits", "no_edits"] = "edits"  # no_edits: nothing to replace; the release is not called lite
     calibration_batches: Positive = 16  # training batches that mean gates and BatchNorm statistics come from
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rules_alone(cls, given: Any) -> Any:
+        if not isinstance(given, str | list | tuple):
+            return given
+        return {"rules": given, "expect": "no_edits"} if given == "none" else {"rules": given}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        mapping = handler.resolve_ref_schema(handler(core))
+        about = {"description": mapping.pop("description"), "title": mapping.pop("title")}
+        return about | {"anyOf": [*mapping["properties"]["rules"]["anyOf"], mapping]}
 
 
 class Train(Config):
@@ -63,9 +88,11 @@ class Recipe(Config):
     source: Source
     task: Name
     target: Name
+    device: Name | None = None  # one of the target's; none: all of them
     surgery: Surgery = Surgery()
     train: Train = Train()
     export: Export = Export()
+    left: dict[Entry, Reason] = Field(default={})  # what the target refuses and stays: operator or layer (*), and why
 
 
 def as_json(part: Config) -> dict[str, Any]:

@@ -53,6 +53,12 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "onnxslim": ("onnxslim",),
 }
 
+# Modules that find others by folder: any of those may be used, as any rule of surgery may be in `default`.
+FINDS: Mapping[str, str] = {
+    "zoo.linting.recognising": "zoo/linting/patterns",
+    "zoo.targets.limits": "zoo/targets/limits",
+}
+
 Used = tuple[tuple[str, str], ...]  # (package whose modules are found by name, the one that is used)
 
 
@@ -80,6 +86,7 @@ class Tree:
     _modules: dict[str, _Module | None] = field(default_factory=dict)
     _versions: dict[tuple[str, Used], Version] = field(default_factory=dict)
     _seen: dict[str, list[Any]] = field(default_factory=dict)
+    _folders: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def version(self, module: str, used: Used = ()) -> Version:
         """Of a module's import closure; of each package in ``used`` that it reaches, one module is added."""
@@ -103,8 +110,9 @@ class Tree:
                 waiting += found.imports
                 if name in used:
                     waiting.append(f"{name}.{used[name]}")
-                if name.partition(".")[0] == "surgery":
-                    waiting += self._surgery  # rules are found by folder, and any may be in `default`
+                folder = "surgery" if name.partition(".")[0] == "surgery" else FINDS.get(name)
+                if folder:
+                    waiting += self._inside(folder)
             else:  # not a module but something in its package, as in `from package import name`
                 waiting += [name.rpartition(".")[0]] if "." in name else []
         text = "".join(f"{name}\0{digest}\n" for name, digest in sorted(closure.items()))
@@ -146,13 +154,15 @@ class Tree:
         candidates = (folder / f"{path}{end}" for folder in self.folders for end in (".py", "/__init__.py"))
         return next((file for file in candidates if file.is_file()), None)
 
-    @cached_property
-    def _surgery(self) -> tuple[str, ...]:
-        return tuple(
-            ".".join(file.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
-            for folder in self.folders
-            for file in (folder / "surgery").rglob("*.py")
-        )
+    def _inside(self, place: str) -> tuple[str, ...]:
+        """Every module of a folder."""
+        if place not in self._folders:
+            self._folders[place] = tuple(
+                ".".join(file.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
+                for folder in self.folders
+                for file in (folder / place).rglob("*.py")
+            )
+        return self._folders[place]
 
 
 def _is_remembered(digest: Any, imports: Any) -> bool:

@@ -1,7 +1,8 @@
 """What can be wrong with a lite model, found before it is trained: each check returns findings that name the layer."""
 
 from dataclasses import dataclass
-from typing import Literal
+
+from zoo.targets.limit import Severity
 
 
 @dataclass(frozen=True)
@@ -9,7 +10,7 @@ class Finding:
     """One thing wrong. ``layer`` is the module's qualified name; "" is the model itself."""
 
     check: str
-    severity: Literal["error", "warning"]
+    severity: Severity
     layer: str
     fact: str
     cure: str = ""

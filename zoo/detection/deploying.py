@@ -47,9 +47,12 @@ class Suppressed(nn.Module):
         return suppressed(boxes, scores, PREDICTION)
 
 
-def on_device(model: nn.Module) -> tuple[nn.Module, frozenset[str]]:
-    """The detector up to its head's last convolutions, its blocks fused: what they predict is decoded on the host."""
-    return fused(model), frozenset({"bbox_head", "bbox_head.head_module"})
+def host_boundary(model: nn.Module, exported: "onnx.ModelProto") -> frozenset[str]:
+    """What the head's last convolutions make: what they predict is decoded on the host.
+
+    Raises StepError where one of these tensors is not in the exported model.
+    """
+    return head_description.boundary(fused(model), exported).tensors
 
 
 def outputs(export: Export) -> tuple[str, ...]:

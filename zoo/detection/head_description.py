@@ -43,6 +43,11 @@ class Boundary:
     levels: tuple[dict[str, str], ...]  # names by what they predict
     joined: tuple[str, ...]  # YOLOX: each level's predictions as one tensor, with probabilities
 
+    @property
+    def tensors(self) -> frozenset[str]:
+        """All that the head's last convolutions make."""
+        return frozenset(name for level in self.levels for name in level.values())
+
 
 def boundary(network: nn.Module, exported: "onnx.ModelProto") -> Boundary:
     """The tensors where the network, as it was exported, ends and decoding begins.

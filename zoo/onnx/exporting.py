@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from zoo.config import MAX_OPSET, MIN_OPSET
 from zoo.errors import StepError
+from zoo.onnx import conventional, opsets
+from zoo.onnx.global_pools import write_global_pools
 
+OLDEST_WRITTEN = 18  # by PyTorch's exporter; zoo.onnx.opsets leads from there to older ones
 INPUT = "input"
 KEPT_NODE_METADATA = ("pkg.torch.onnx.class_hierarchy", "pkg.torch.onnx.name_scopes")
 
@@ -20,13 +23,15 @@ def export(
     image: Tensor,
     *,
     opset: int,
+    ir_version: int | None = None,
     dynamic_batch: bool = False,
     outputs: Sequence[str] = ("output",),
 ) -> onnx.ModelProto:
     """The model as ONNX, one input ``input`` and the named outputs, from one image of shape (1, C, H, W).
 
     Nodes keep the path of the module they come from; stack traces and file paths are removed, so that the same model
-    gives the same bytes wherever it is exported. Raises StepError where the model cannot be exported to ``opset``.
+    gives the same bytes wherever it is exported. ``ir_version`` is the latest of the file format that its reader knows.
+    Raises StepError where the model cannot be exported to ``opset``.
     """
     # A batch of one would be taken for a constant by torch.export even where the dimension is declared dynamic.
     example = image.repeat(2, 1, 1, 1) if dynamic_batch else image
@@ -36,7 +41,7 @@ def export(
             model.eval(),
             (example,),
             dynamo=True,
-            opset_version=opset,
+            opset_version=max(opset, OLDEST_WRITTEN),
             input_names=[INPUT],
             output_names=list(outputs),
             dynamic_shapes=shapes,
@@ -47,15 +52,37 @@ def export(
         raise StepError(f"the model cannot be exported to ONNX: {cause}; the log has the whole report") from error
     assert program is not None  # as documented for dynamo=True
     exported: onnx.ModelProto = program.model_proto
-    written = next(entry.version for entry in exported.opset_import if entry.domain == "")
-    if written != opset:
+    write_global_pools(exported)
+    exported = _in_opset(conventional.write(exported), opset)
+    _set_ir_version(exported, ir_version)
+    remove_traces(exported)
+    check(exported)
+    return exported
+
+
+def _in_opset(exported: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    written = opsets.opset_of(exported)
+    if opset < written == OLDEST_WRITTEN:
+        return opsets.lower(exported, opset)
+    if opset != written:
         raise StepError(
             f"export.opset: the model cannot be written in ONNX opset {opset}, PyTorch's exporter stayed at {written}; "
             f"set export.opset to {written}, or to another from {MIN_OPSET} to {MAX_OPSET}"
         )
-    remove_traces(exported)
-    check(exported)
     return exported
+
+
+def _set_ir_version(exported: onnx.ModelProto, latest: int | None) -> None:
+    """The oldest of the opset, which most importers read: of what is used it lacks only the nodes' metadata, which
+    they pass over.
+    """
+    oldest = opsets.oldest_ir_version(opsets.opset_of(exported))
+    if latest is not None and latest < oldest:
+        raise StepError(
+            f"the target reads ONNX's IR up to version {latest}, opset {opsets.opset_of(exported)} needs {oldest}; "
+            "set export.opset to an older one"
+        )
+    exported.ir_version = oldest
 
 
 def check(model: onnx.ModelProto) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 import torch
@@ -51,9 +52,21 @@ def _slim(exported: onnx.ModelProto) -> onnx.ModelProto:
     slim = onnxslim.slim(copy)
     if not isinstance(slim, onnx.ModelProto):
         raise StepError("onnxslim returned no model")
-    # onnxslim drops the nodes' metadata; the modules' paths are what a reader of the graph finds a layer by.
-    metadata = {node.name: node.metadata_props for node in exported.graph.node}
-    for node in slim.graph.node:
-        del node.metadata_props[:]
-        node.metadata_props.extend(metadata.get(node.name, ()))
+    _restore_metadata(exported, slim)
     return slim
+
+
+def _restore_metadata(exported: onnx.ModelProto, slim: onnx.ModelProto) -> None:
+    """onnxslim drops the nodes' metadata; the modules' paths are what a reader of the graph finds a layer by.
+
+    A node that it made takes those of the node whose value it makes now, else of one that reads what it makes.
+    """
+    by_name = {node.name: node.metadata_props for node in exported.graph.node}
+    by_value = {value: node.metadata_props for node in exported.graph.node for value in node.output}
+    by_reader: dict[str, Any] = {}
+    for node in reversed(slim.graph.node):
+        known = (by_value.get(value) or by_reader.get(value) for value in node.output)
+        metadata = list(by_name.get(node.name) or next(filter(None, known), ()))
+        del node.metadata_props[:]
+        node.metadata_props.extend(metadata)
+        by_reader |= dict.fromkeys(node.input, metadata)

@@ -3,15 +3,18 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from zoo.config import NAME_LENGTH, NAME_PATTERN, Config, Dataset, Profile, Schedule, Target
+from zoo.config import NAME_LENGTH, NAME_PATTERN, Config, Dataset, Profile, Schedule
 from zoo.errors import InvalidInput, Problem, did_you_mean
-from zoo.reading import references, strict_yaml
+from zoo.reading import references, strict_yaml, target_references
 from zoo.reading.document import Document, shown, shown_path
 from zoo.reading.validation import NAME_CURE, validate
 from zoo.recipe import Recipe
+from zoo.targets import extending, identity
+from zoo.targets.target import Target
 
 MODELS: Mapping[str, type[Config]] = {
     "recipes": Recipe,
@@ -35,6 +38,11 @@ class Library:
     profiles: Mapping[str, Profile]
     files: Mapping[str, Path]  # of each recipe, by its name
 
+    @cached_property
+    def target_digests(self) -> Mapping[str, str]:
+        """What tells that a target's facts changed."""
+        return {name: identity.digest(target) for name, target in sorted(self.targets.items())}
+
 
 def load(root: Path) -> Library:
     """Read recipes/ and configs/ below ``root``.
@@ -44,7 +52,9 @@ def load(root: Path) -> Library:
     reading = _Reading(root)
     for kind, file in reading.discover():
         reading.take(kind, file)
+    reading.resolve_targets()
     reading.add(references.problems(reading.documents, {kind: set(files) for kind, files in reading.files.items()}))
+    reading.add(target_references.problems(reading.documents["recipes"], cast(Any, reading.models["targets"])))
     if reading.problems:
         raise InvalidInput(sorted(reading.problems, key=lambda problem: (problem.file, problem.line, problem.path)))
     models = cast(Any, reading.models)
@@ -88,9 +98,16 @@ class _Reading:
         self.files[kind][name] = file
         try:
             document = self.documents[kind][name] = strict_yaml.load(file, self.root)
-            self.models[kind][name] = validate(document, MODELS[kind])
+            if kind != "targets":  # one may extend another, so that all are read first
+                self.models[kind][name] = validate(document, MODELS[kind])
         except InvalidInput as error:
             self.problems += error.problems
+
+    def resolve_targets(self) -> None:
+        """Make whole targets of what their files say."""
+        targets, problems = extending.resolve(self.documents["targets"], self.files["targets"])
+        self.models["targets"] |= targets
+        self.problems += problems
 
     def add(self, found: Iterable[Problem]) -> None:
         """Add problems of places that have none yet: a value of the wrong shape need not also be unknown."""

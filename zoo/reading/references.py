@@ -10,6 +10,7 @@ from zoo import layouts, sources
 from zoo.errors import MissingLibrary, Problem, UnknownName, did_you_mean
 from zoo.reading import registry
 from zoo.reading.document import Document, Location, shown
+from zoo.reading.values_at import check_name, list_at, mapping_at, text_at, value_at
 from zoo.recipe import Source
 from zoo.sources import Entry
 
@@ -34,11 +35,12 @@ def problems(documents: Documents, known: Known) -> Iterator[Problem]:
 
 def _of_recipe(name: str, recipe: Document, known: Known, profiles: Mapping[str, Document]) -> Iterator[Problem]:
     yield from _of_source(recipe)
-    yield from _check(recipe, ("task",), "task", registry.modules("zoo.tasks"))
-    yield from _check(recipe, ("target",), "target", known["targets"], "configs/targets")
-    yield from _check(recipe, ("train", "schedule"), "schedule", known["schedules"], "configs/schedules")
-    for index, _ in enumerate(_list(recipe, ("surgery", "rules"))):
-        yield from _check(recipe, ("surgery", "rules", index), "rule", registry.rules())
+    yield from check_name(recipe, ("task",), "task", registry.modules("zoo.tasks"))
+    yield from check_name(recipe, ("target",), "target", known["targets"], "configs/targets")
+    yield from check_name(recipe, ("train", "schedule"), "schedule", known["schedules"], "configs/schedules")
+    place = _place_of_rules(recipe)
+    for index, _ in enumerate(list_at(recipe, place)):
+        yield from check_name(recipe, (*place, index), "rule", registry.rules())
     yield from _lite_or_not(name, recipe)
     yield from _of_export(recipe)
     for profile, document in profiles.items():
@@ -47,19 +49,19 @@ def _of_recipe(name: str, recipe: Document, known: Known, profiles: Mapping[str,
 
 def _of_export(recipe: Document) -> Iterator[Problem]:
     """Options that only one task has."""
-    task = _text(recipe, ("task",))
+    task = text_at(recipe, ("task",))
     for option, owner in EXPORT_OPTIONS.items():
-        if _at(recipe, ("export", option)) is True and task != owner:
+        if value_at(recipe, ("export", option)) is True and task != owner:
             yield recipe.problem(("export", option), f"is for {owner}, not {shown(task or '')}", "remove it")
 
 
 def _of_source(recipe: Document) -> Iterator[Problem]:
     """Library, folder, model, weights, task: the first that is wrong makes the rest meaningless."""
-    library, weights = (_text(recipe, ("source", part)) for part in ("library", "weights"))
+    library, weights = (text_at(recipe, ("source", part)) for part in ("library", "weights"))
     field, model = _model_of(recipe)
     wrong = [*_one_name(recipe), *_fields_of(recipe, library)]
     yield from wrong
-    if _at(recipe, ("source", "checkpoint")) is not None and weights is not None:
+    if value_at(recipe, ("source", "checkpoint")) is not None and weights is not None:
         yield recipe.problem(("source", "checkpoint"), "stands beside weights", "remove one of the two")
     if library is None:
         return
@@ -69,7 +71,7 @@ def _of_source(recipe: Document) -> Iterator[Problem]:
         yield recipe.problem(("source", "library"), f"'{shown(library)}' in folder '{folder}'", cure)
     known = registry.modules("zoo.sources")
     if library not in known:
-        yield from _check(recipe, ("source", "library"), "source library", known)
+        yield from check_name(recipe, ("source", "library"), "source library", known)
         return
     try:
         models = sources.find(library).catalogue()
@@ -78,15 +80,15 @@ def _of_source(recipe: Document) -> Iterator[Problem]:
     if model is None or wrong:
         return
     if model not in models:
-        yield from _check(recipe, ("source", field), f"{library} {field}", models)
+        yield from check_name(recipe, ("source", field), f"{library} {field}", models)
         return
     yield from _of_model(recipe, f"{library}/{model}", models[model], weights)
 
 
 def _one_name(recipe: Document) -> Iterator[Problem]:
     """A source is named by one of two fields."""
-    given = {field for field in ("model", "config") if _at(recipe, ("source", field)) is not None}
-    if not given and _mapping(recipe, ("source",)):
+    given = {field for field in ("model", "config") if value_at(recipe, ("source", field)) is not None}
+    if not given and mapping_at(recipe, ("source",)):
         yield recipe.problem(("source", "model"), "required field is missing", "add 'model: ...'")
     if len(given) == 2:
         yield recipe.problem(("source", "config"), "stands beside model", "remove one of the two")
@@ -98,37 +100,43 @@ def _fields_of(recipe: Document, library: str | None) -> Iterator[Problem]:
         return
     allowed = sources.find(library).FIELDS
     for field in Source.model_fields:
-        if field not in ("library", *allowed) and _at(recipe, ("source", field)) is not None:
+        if field not in ("library", *allowed) and value_at(recipe, ("source", field)) is not None:
             cure = f"write '{allowed[0]}: ...'" if field in ("model", "config") else "remove the field"
             yield recipe.problem(("source", field), f"a source of {library} has no such field", cure)
 
 
 def _model_of(recipe: Document) -> tuple[str, str | None]:
     """The field that names the model, and the name."""
-    field = "model" if _at(recipe, ("source", "config")) is None else "config"
-    return field, _text(recipe, ("source", field))
+    field = "model" if value_at(recipe, ("source", "config")) is None else "config"
+    return field, text_at(recipe, ("source", field))
 
 
 def _of_model(recipe: Document, model: str, entry: Entry, weights: str | None) -> Iterator[Problem]:
     if weights is not None and weights not in entry.weights:
         cure = did_you_mean(weights, entry.weights) or "remove the field"
         yield recipe.problem(("source", "weights"), f"{model} has no weights '{shown(weights)}'", cure)
-    task = _text(recipe, ("task",))
+    task = text_at(recipe, ("task",))
     if task is not None and task in registry.modules("zoo.tasks") and task != entry.task:
         yield recipe.problem(("task",), f"{model} is a model for {entry.task}, not {task}", "change task or model")
 
 
+def _place_of_rules(recipe: Document) -> Location:
+    """A recipe may write the rules alone."""
+    return ("surgery", "rules") if isinstance(value_at(recipe, ("surgery",)), Mapping) else ("surgery",)
+
+
 def _lite_or_not(name: str, recipe: Document) -> Iterator[Problem]:
-    expects_edits = _at(recipe, ("surgery", "expect")) != "no_edits"
+    alone = value_at(recipe, ("surgery",)) == "none"
+    expects_edits = not alone and value_at(recipe, ("surgery", "expect")) != "no_edits"
     if expects_edits and not name.endswith("_lite"):
         fact = f"expects edits, but the name '{shown(name)}' does not end in '_lite'"
         yield recipe.problem(("surgery", "expect"), fact, f"rename it to {shown(name)}_lite or set expect: no_edits")
     elif not expects_edits and name.endswith("_lite"):
         fact = f"expects no edits, so it is not lite, but is called '{shown(name)}'"
         yield recipe.problem(("surgery", "expect"), fact, "rename the file without '_lite', or expect edits")
-    if not expects_edits and _list(recipe, ("surgery", "rules")):
+    if not expects_edits and list_at(recipe, _place_of_rules(recipe)):
         yield recipe.problem(("surgery", "rules"), "rules are named where no edits are expected", "remove them")
-    if expects_edits and _at(recipe, ("surgery", "rules")) == "none":
+    if expects_edits and value_at(recipe, ("surgery", "rules")) == "none":
         yield recipe.problem(
             ("surgery", "rules"), "no rules are applied, but edits are expected", "set expect: no_edits"
         )
@@ -136,14 +144,14 @@ def _lite_or_not(name: str, recipe: Document) -> Iterator[Problem]:
 
 def _of_use(recipe: Document, profile: str, document: Document) -> Iterator[Problem]:
     """What a profile needs of each recipe that it builds."""
-    task, tasks = _text(recipe, ("task",)), _at(document, ("tasks",))
+    task, tasks = text_at(recipe, ("task",)), value_at(document, ("tasks",))
     if task in registry.modules("zoo.tasks") and isinstance(tasks, Mapping) and task not in tasks:
         yield recipe.problem(
             ("task",), f"profile '{shown(profile)}' has no task '{task}'", f"add it to {document.file}"
         )
-    source = _at(recipe, ("source",))
+    source = value_at(recipe, ("source",))
     has_weights = not isinstance(source, Mapping) or any(source.get(field) for field in ("weights", "checkpoint"))
-    if _at(document, ("weights",)) == "published" and not has_weights:
+    if value_at(document, ("weights",)) == "published" and not has_weights:
         entry = _entry(recipe)
         if entry is not None and entry.default is None:
             fact = f"required field is missing: profile '{shown(profile)}' uses published weights"
@@ -153,7 +161,7 @@ def _of_use(recipe: Document, profile: str, document: Document) -> Iterator[Prob
 
 def _entry(recipe: Document) -> Entry | None:
     """What the library says of the model; None where it is not installed, or is asked for what it does not have."""
-    library, (_, model) = _text(recipe, ("source", "library")), _model_of(recipe)
+    library, (_, model) = text_at(recipe, ("source", "library")), _model_of(recipe)
     try:
         return sources.find(library or "").catalogue().get(model or "")
     except (UnknownName, MissingLibrary):
@@ -161,9 +169,9 @@ def _entry(recipe: Document) -> Entry | None:
 
 
 def _of_dataset(dataset: Document) -> Iterator[Problem]:
-    yield from _check(dataset, ("task",), "task", registry.modules("zoo.tasks"))
+    yield from check_name(dataset, ("task",), "task", registry.modules("zoo.tasks"))
     yield from _of_layout(dataset)
-    generator, root = (_text(dataset, (name,)) for name in ("generator", "root"))
+    generator, root = (text_at(dataset, (name,)) for name in ("generator", "root"))
     if all(dataset.data.get(name) is None for name in ("generator", "root")):
         yield dataset.problem(
             ("root",), "neither generator nor root is given", "add the dataset's folder as 'root: ...'"
@@ -173,8 +181,8 @@ def _of_dataset(dataset: Document) -> Iterator[Problem]:
     if generator is None and "parameters" in dataset.data:
         yield dataset.problem(("parameters",), "parameters without a generator", "remove them")
     known = registry.modules("zoo.datasets")
-    yield from _check(dataset, ("generator",), "generator", known)
-    parameters = _at(dataset, ("parameters",))
+    yield from check_name(dataset, ("generator",), "generator", known)
+    parameters = value_at(dataset, ("parameters",))
     if generator in known and isinstance(parameters, Mapping):
         arguments = registry.keyword_arguments(f"zoo.datasets.{generator}", "generate")
         for name, value in parameters.items():
@@ -187,17 +195,17 @@ def _of_dataset(dataset: Document) -> Iterator[Problem]:
 
 def _of_layout(dataset: Document) -> Iterator[Problem]:
     """Does the layout exist, does it hold the task's labels, and are the classes named once?"""
-    name, task = (_text(dataset, (part,)) for part in ("layout", "task"))
+    name, task = (text_at(dataset, (part,)) for part in ("layout", "task"))
     known = registry.modules("zoo.layouts")
     if name is None or name not in known:
-        yield from _check(dataset, ("layout",), "layout", known)
+        yield from check_name(dataset, ("layout",), "layout", known)
         return
     layout, tasks = layouts.find(name), registry.modules("zoo.tasks")
     if task in tasks and task != layout.TASK:
         fitting = sorted(each for each in known if task == layouts.find(each).TASK)
         cure = f"for {task}: {', '.join(fitting)}" if fitting else "change layout or task"
         yield dataset.problem(("layout",), f"'{name}' holds labels for {layout.TASK}, not {task}", cure)
-    labels, count = _at(dataset, ("labels",)), _at(dataset, ("num_classes",))
+    labels, count = value_at(dataset, ("labels",)), value_at(dataset, ("num_classes",))
     if layout.NAMES_CLASSES and labels is not None:
         yield dataset.problem(("labels",), f"'{name}' takes the classes' names from its files", "remove them")
     elif not layout.NAMES_CLASSES and labels is None:
@@ -217,22 +225,22 @@ def _wanted_number(annotation: str, value: Any) -> str:
 
 
 def _of_schedule(schedule: Document) -> Iterator[Problem]:
-    momentum = _at(schedule, ("optimizer", "momentum"))
-    if _at(schedule, ("optimizer", "nesterov")) is True and momentum == 0:
+    momentum = value_at(schedule, ("optimizer", "momentum"))
+    if value_at(schedule, ("optimizer", "nesterov")) is True and momentum == 0:
         cure = "set momentum above 0, or remove nesterov"
         yield schedule.problem(("optimizer", "nesterov"), "nesterov without momentum", cure)
 
 
 def _of_profile(profile: Document, known: Known, datasets: Mapping[str, Document]) -> Iterator[Problem]:
-    for index, _ in enumerate(_list(profile, ("starter",))):
-        yield from _check(profile, ("starter", index), "recipe", known["recipes"], "recipes")
-    for step in _mapping(profile, ("timeout_minutes",)):
+    for index, _ in enumerate(list_at(profile, ("starter",))):
+        yield from check_name(profile, ("starter", index), "recipe", known["recipes"], "recipes")
+    for step in mapping_at(profile, ("timeout_minutes",)):
         if step not in (steps := {"default", *registry.modules("zoo.steps")}):
             yield profile.problem(("timeout_minutes", step), f"unknown step '{shown(step)}'", did_you_mean(step, steps))
-    for task in _mapping(profile, ("tasks",)):
+    for task in mapping_at(profile, ("tasks",)):
         yield from _of_task(profile, task, known, datasets)
         yield from _of_baseline(profile, task)
-    for model in _mapping(profile, ("models",)):
+    for model in mapping_at(profile, ("models",)):
         yield from _of_own_schedules(profile, model, known)
 
 
@@ -243,8 +251,8 @@ def _of_own_schedules(profile: Document, model: str, known: Known) -> Iterator[P
             ("models", model), f"unknown recipe '{shown(model)}'", did_you_mean(model, known["recipes"])
         )
     for part in ("baseline", "train"):
-        yield from _check(profile, ("models", model, part), "schedule", known["schedules"], "configs/schedules")
-    if _at(profile, ("weights",)) == "published" and _at(profile, ("models", model, "baseline")) is not None:
+        yield from check_name(profile, ("models", model, part), "schedule", known["schedules"], "configs/schedules")
+    if value_at(profile, ("weights",)) == "published" and value_at(profile, ("models", model, "baseline")) is not None:
         fact = "a schedule for sources that come with published weights"
         yield profile.problem(("models", model, "baseline"), fact, "remove it, or set weights: scratch")
 
@@ -253,9 +261,9 @@ def _of_task(profile: Document, task: str, known: Known, datasets: Mapping[str, 
     if task not in (tasks := registry.modules("zoo.tasks")):
         yield profile.problem(("tasks", task), f"unknown task '{shown(task)}'", did_you_mean(task, tasks))
     for part, kind in (("dataset", "datasets"), ("baseline", "schedules"), ("train", "schedules")):
-        yield from _check(profile, ("tasks", task, part), kind.removesuffix("s"), known[kind], f"configs/{kind}")
-    dataset = _text(profile, ("tasks", task, "dataset"))
-    holds = _text(datasets[dataset], ("task",)) if dataset and dataset in datasets else None
+        yield from check_name(profile, ("tasks", task, part), kind.removesuffix("s"), known[kind], f"configs/{kind}")
+    dataset = text_at(profile, ("tasks", task, "dataset"))
+    holds = text_at(datasets[dataset], ("task",)) if dataset and dataset in datasets else None
     if holds is not None and holds != task:
         fact = f"'{shown(dataset)}' is a dataset for {shown(holds)}, not {shown(task)}"
         yield profile.problem(("tasks", task, "dataset"), fact, "name another")
@@ -263,48 +271,13 @@ def _of_task(profile: Document, task: str, known: Known, datasets: Mapping[str, 
 
 def _of_baseline(profile: Document, task: str) -> Iterator[Problem]:
     """Sources are either trained or come with published weights."""
-    weights, baseline = _at(profile, ("weights",)), _at(profile, ("tasks", task, "baseline"))
+    weights, baseline = value_at(profile, ("weights",)), value_at(profile, ("tasks", task, "baseline"))
     if weights == "scratch" and baseline is None:
         fact = "required field is missing: sources are trained from scratch"
         yield profile.problem(("tasks", task, "baseline"), fact, "add the schedule that trains them")
-    if weights == "scratch" and _at(profile, ("tasks", task, "input_size")) is None:
+    if weights == "scratch" and value_at(profile, ("tasks", task, "input_size")) is None:
         fact = "required field is missing: sources are trained from scratch"
         yield profile.problem(("tasks", task, "input_size"), fact, "add the pixels of a side, such as 'input_size: 64'")
     if weights == "published" and baseline is not None:
         fact = "a schedule for sources that come with published weights"
         yield profile.problem(("tasks", task, "baseline"), fact, "remove it, or set weights: scratch")
-
-
-def _check(
-    document: Document, location: Location, what: str, known: Collection[str], folder: str = ""
-) -> Iterator[Problem]:
-    name = _text(document, location)
-    if name is not None and name not in known:
-        cure = did_you_mean(name, known) or (f"add {folder}/{shown(name)}.yaml" if folder else "")
-        yield document.problem(location, f"unknown {what} '{shown(name)}'", cure)
-
-
-def _at(document: Document, location: Location) -> Any:
-    """The value at a location, or None where the document has another shape; validation reports that."""
-    value: Any = document.data
-    for part in location:
-        inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
-        if not inside:
-            return None
-        value = value[part]
-    return value
-
-
-def _text(document: Document, location: Location) -> str | None:
-    value = _at(document, location)
-    return value if isinstance(value, str) else None
-
-
-def _list(document: Document, location: Location) -> list[Any]:
-    value = _at(document, location)
-    return value if isinstance(value, list) else []
-
-
-def _mapping(document: Document, location: Location) -> Mapping[str, Any]:
-    value = _at(document, location)
-    return value if isinstance(value, Mapping) else {}

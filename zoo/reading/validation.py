@@ -23,6 +23,7 @@ EXPECTED = {
     "too_long": "a shorter list",
     "dict_type": "a mapping",
     "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
 }
 NAME_CURE = "a name is letters, digits, '.', '_' and '-', and begins with a letter or digit"
 
@@ -70,11 +71,28 @@ def _problem(document: Document, model: type[BaseModel], place: Location, found:
     if kind == "missing":
         return document.problem(place, "required field is missing", f"add '{place[-1]}: ...'")
     if kind == "extra_forbidden":
-        return document.problem(place, "unknown field", did_you_mean(str(place[-1]), _fields(model, place[:-1])))
+        return document.problem(place, "unknown field", did_you_mean(str(place[-1]), _fields(model, error["loc"][:-1])))
+    if kind == "union_tag_not_found":
+        return document.problem(place, "required field is missing", f"add '{_tag(error)}: ...'")
+    if kind in ("union_tag_invalid", "unknown_kind"):
+        return _unknown_tag(document, place, error)
+    if kind == "value_error":
+        return document.problem(place, f"{error['ctx']['error']}")
     if kind == "string_pattern_mismatch":
         return document.problem(place, f"'{shown(given)}' is not a name", NAME_CURE)
     wanted = " or ".join(dict.fromkeys(_wanted(each) for each in found))
     return document.problem(place, f"should be {wanted}, not {_described(given)}", _cure(found, given))
+
+
+def _unknown_tag(document: Document, place: Location, error: ErrorDetails) -> Problem:
+    tag = given.get(_tag(error)) if isinstance(given := error["input"], Mapping) else given
+    cure = error["ctx"].get("cure") or did_you_mean(str(tag), _quoted(error["ctx"].get("expected_tags", "")))
+    return document.problem((*place, _tag(error)), f"there is no '{shown(tag)}'", cure)
+
+
+def _tag(error: ErrorDetails) -> str:
+    """The field that decides which branch of a union a mapping is."""
+    return str(error.get("ctx", {}).get("discriminator", "kind")).strip("'")
 
 
 def _wanted(error: ErrorDetails) -> str:
@@ -114,19 +132,26 @@ def _cure(found: list[ErrorDetails], given: Any) -> str:
 
 
 def _nearest(given: str, expected: list[str]) -> str:
-    cure = did_you_mean(given, re.findall(r"'([^']*)'", " ".join(expected)))
+    cure = did_you_mean(given, _quoted(" ".join(expected)))
     return cure if cure.startswith("did") else ""  # the fact lists the choices already
 
 
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
+
+
 def _fields(model: type[BaseModel], location: Location) -> list[str]:
-    """Field names of the model that stands at a location."""
-    current: Any = model
+    """Field names of the model at a location as pydantic gives it, where the kind of a union's branch is a part."""
+    current = [model]
     for part in location:
-        inner = [current]
-        if isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields:
-            inner = [current.model_fields[str(part)].annotation]
-        current = next((found for found in _models(inner)), None)
-    return list(current.model_fields) if current else []
+        inner = [each.model_fields[str(part)].annotation for each in current if part in each.model_fields]
+        named = [each for each in current if part in _kinds(each)]
+        current = list(_models(inner)) if inner else named or current
+    return list(current[0].model_fields) if current else []
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
 
 
 def _models(annotations: Iterable[Any]) -> Iterable[type[BaseModel]]:

@@ -6,8 +6,11 @@ from zoo import tasks
 from zoo.config import Preprocessing
 from zoo.metric_names import spelt
 from zoo.preprocess import GREY
+from zoo.releases.lint import Lint
 from zoo.releases.manifest import FILES, Evaluation, Manifest
 from zoo.releases.results import STAND_IN, cells, markdown
+
+NO_REASON = "no reason is given"
 
 
 def card(manifest: Manifest) -> str:
@@ -16,6 +19,7 @@ def card(manifest: Manifest) -> str:
         f"# {manifest.name}\n\n{_what(manifest)}",
         "## Results\n\n" + _results(manifest),
         "## Surgery\n\n" + _surgery(manifest),
+        *([f"## Target\n\n{_target(manifest, manifest.lint)}"] if manifest.lint else []),
         "## Use\n\n" + _use(manifest),
         "## Licences\n\n" + _licences(manifest),
         "## Provenance\n\n" + _provenance(manifest),
@@ -75,8 +79,71 @@ def _surgery(manifest: Manifest) -> str:
             for rule, count in sorted(manifest.surgery.edits.items())
         ]
         text = _table(header, rows) + "\n\nEvery edit, with the name of its module, is in `plan.json`."
+    if "explanation" in manifest.files:
+        text += " Why the target needs each rule, and what no rule removes, is in `explanation.json`."
     refusals = "\n".join(f"- `{r.rule}` at `{r.site}`: {r.reason}" for r in manifest.surgery.refusals)
     return text + (f"\n\nLeft as they were:\n\n{refusals}" if refusals else "")
+
+
+def _target(manifest: Manifest, lint: Lint) -> str:
+    where = f"`{manifest.target}`" + (f", device `{lint.device}`," if lint.device else "")
+    nodes, macs = _share(lint.accelerated_nodes, lint.nodes), _share(lint.accelerated_macs, lint.macs)
+    parts = f"{lint.subgraphs} accelerated subgraph" + ("" if lint.subgraphs == 1 else "s")
+    runs = f", of which its runtime takes {lint.max_subgraphs}" if lint.max_subgraphs else ""
+    text = (
+        f"{where} accelerates {lint.accelerated_nodes} of {lint.nodes} nodes ({nodes}) and {macs} of the "
+        f"multiply-accumulates, in {parts}{runs}; {lint.warnings} warnings, {lint.costs} costs in speed or exactness."
+    )
+    if manifest.onnx.host:
+        text += (
+            f" Not counted is what the host does by design: all behind {len(manifest.onnx.host)} tensors, which "
+            "`release.json` names under `onnx.host`."
+        )
+    paragraphs = [text, _left(lint), _other_targets(manifest, lint), "Every node and every finding is in `lint.json`."]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _left(lint: Lint) -> str:
+    if not lint.left:
+        return "Nothing is left to the host."
+    header = ("left to the host", "nodes", "first layer", "what the target says", "why it stays")
+    rows = [
+        (
+            each.op or "the model",
+            str(each.nodes),
+            f"`{each.module}`" if each.module else "",
+            each.fact,
+            each.why or NO_REASON,
+        )
+        for each in lint.left
+    ]
+    return _table(header, rows)
+
+
+def _other_targets(manifest: Manifest, lint: Lint) -> str:
+    others = {name: found for name, found in sorted(lint.targets.items()) if name != manifest.target}
+    if not others:
+        return ""
+    header = ("other target, all its devices", "clean", "nodes", "MACs", "subgraphs")
+    rows = [
+        (
+            f"`{name}`",
+            "yes" if found.clean else "no",
+            _percent(found.node_share),
+            _percent(found.mac_share),
+            str(found.subgraphs),
+        )
+        for name, found in others.items()
+    ]
+    return _table(header, rows)
+
+
+def _share(part: int, whole: int) -> str:
+    return _percent(part / whole) if whole else "all"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -100,8 +100,12 @@ def location(index: Location | None = None) -> Path:
     return given.parent if given.name == table.FILE else given
 
 
-def list_models(pattern: str | None = None, *, task: str | None = None, index: Location | None = None) -> list[str]:
+def list_models(
+    pattern: str | None = None, *, task: str | None = None, target: str | None = None, index: Location | None = None
+) -> list[str]:
     """Names of all releases, sorted, that match ``pattern`` (``*`` and ``?`` as in file names) and do ``task``.
+
+    With ``target`` only those of which it refuses nothing, on none of its devices.
 
     Raises MissingIndex, IntegrityError for a damaged index and UnsupportedFormat for a newer one.
     """
@@ -111,6 +115,7 @@ def list_models(pattern: str | None = None, *, task: str | None = None, index: L
         for name, versions in sorted(releases.items())
         if (pattern is None or fnmatch.fnmatchcase(name, pattern))
         and (task is None or versions[max(versions)].task == task)
+        and (target is None or target in versions[max(versions)].targets)
     ]
 
 

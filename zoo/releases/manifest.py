@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from zoo.config import Config, Name, Positive
 from zoo.index import Entry
 from zoo.origin import Origin
+from zoo.releases.lint import Count, Lint, essence
 
 FORMAT = 1
 FILES: Mapping[str, str] = {
@@ -17,10 +18,12 @@ FILES: Mapping[str, str] = {
     "plan": "plan.json",
     "onnx": "model.onnx",
     "card": "card.md",
+    "lint": "lint.json",
+    "explanation": "explanation.json",  # why surgery chose its rules, where the target decides of them
 }
+WORDS = ("card", "lint", "explanation")  # files that say in words what the manifest holds
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
 
 
 class File(Config):
@@ -117,6 +120,7 @@ class Onnx(Config):
     simplification: str  # what the simplifier did, or why its result is not used
     tolerance: float
     parity: Parity
+    host: Annotated[tuple[str, ...], Field(strict=False)] = ()  # values behind which a device's host takes over
 
 
 class Refusal(Config):
@@ -171,6 +175,7 @@ class Manifest(Config):
     latency: Latency
     onnx: Onnx
     surgery: SurgeryReport
+    lint: Lint | None = None  # releases from before models were linted as ONNX have none
     licences: Licence
     provenance: Provenance
 
@@ -190,6 +195,7 @@ class Manifest(Config):
             macs=self.costs.lite.macs,
             parameters=self.costs.lite.parameters,
             speed_up=self.latency.speed_up,
+            targets=self.lint.clean_on if self.lint else (),
         )
 
 
@@ -197,15 +203,17 @@ def content_digest(fields: Mapping[str, Any]) -> str:
     """SHA-256 over what a new version is worth making for.
 
     ``fields`` are release.json's; the version, the card, times, library versions and the commit are left out, because
-    they change with every build.
+    they change with every build, and so is the linter's wording.
     """
     accuracy = {
         stage: {k: v for k, v in fields["accuracy"][stage].items() if k != "seconds"}
         for stage in ("source", "after_surgery", "lite")
     }
+    files = {kind: file["sha256"] for kind, file in sorted(fields["files"].items()) if kind not in WORDS}
     content = {
-        "files": {kind: file["sha256"] for kind, file in sorted(fields["files"].items()) if kind != "card"},
+        "files": files,
         "accuracy": accuracy,
+        "lint": essence(fields["lint"]),
         **{key: fields[key] for key in ("name", "description", "lite", "target", "origin", "licences")},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

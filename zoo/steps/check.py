@@ -1,22 +1,33 @@
-"""Check: run the initial lite model every way that matters, and lint it against its target, before it is trained."""
+"""Check: run the initial lite model every way that matters, and lint it as it will be exported, before it is trained.
+
+Leaves findings.json and lint.json, all that the linter says.
+"""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import surgery
 from zoo import tasks
 from zoo.atomic import write_json
 from zoo.checks import Finding
+from zoo.checks.deployed import deployed
 from zoo.checks.running import check_running
-from zoo.checks.target import lint
-from zoo.config import Target
+from zoo.checks.target import findings
 from zoo.errors import CheckFailed
+from zoo.graph.reading import read
 from zoo.job import Job, Result
+from zoo.linting.lint import lint
+from zoo.linting.report import Report
 from zoo.origin import Origin
 from zoo.rebuild import lite_model, load_weights, read_plan, source_model
+from zoo.targets.identity import read_same
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def run(job: Job) -> Result:
-    """Writes findings.json. Raises CheckFailed naming the first layer at fault and the number of other errors."""
+    """Raises CheckFailed naming the first layer at fault and the number of other errors."""
     baseline, operated = job.upstream["baseline"], job.upstream["surgery"]
     origin = Origin.model_validate_json((baseline / "source.json").read_text())
     source = source_model(origin)
@@ -24,22 +35,42 @@ def run(job: Job) -> Result:
     plan = read_plan(operated / "plan.json")
     lite = lite_model(origin, plan)
     load_weights(lite, operated / "initial.safetensors")
-    task = tasks.find(origin.task)
-    images = task.validation_sample(job.upstream["data"], origin.preprocessing, 4)
+    images = tasks.find(origin.task).validation_sample(job.upstream["data"], origin.preprocessing, 4)
     same_output = all(edit.promise == surgery.Promise.SAME_OUTPUT for edit in plan.edits)
-    network, host = task.on_device(lite)
-    operators = [found for found in surgery.operators(network, (images[:1],)) if found.module not in host]
-    target = Target.model_validate(job.settings["target"])
-    findings = [
-        *check_running(source, lite, images, same_output),
-        *lint(operators, target, job.settings["target_name"]),
-    ]
-    errors = [finding for finding in findings if finding.severity == "error"]
-    report = {"findings": [asdict(f) for f in findings], "operators": sorted({o.name for o in operators})}
-    write_json(job.folder / "findings.json", report)
-    if errors:
+    running = check_running(source, lite, images, same_output)
+    if errors := _errors(running):
+        write_json(job.folder / "findings.json", {"findings": [asdict(finding) for finding in running]})
+        raise CheckFailed(_summary(job, errors))  # what does not run cannot be exported
+    report = _lint(job, lite, origin, images[:1])
+    found = [*running, *findings(report, job.settings["left"])]
+    write_json(job.folder / "findings.json", {"findings": [asdict(finding) for finding in found]})
+    write_json(job.folder / "lint.json", report.to_json())
+    if errors := _errors(found):
         raise CheckFailed(_summary(job, errors))
-    return Result((job.folder / "findings.json",), {"operators": len(operators), "warnings": len(findings)})
+    figures = {
+        "nodes": f"{report.summary.node_share * 100:.1f} %",
+        "macs": f"{report.summary.mac_share * 100:.1f} %",
+        "subgraphs": len(report.summary.subgraphs),
+        "warnings": sum(finding.severity == "warning" for finding in found),
+    }
+    return Result((job.folder / "findings.json", job.folder / "lint.json"), figures)
+
+
+def _lint(job: Job, lite: "nn.Module", origin: Origin, image: "Tensor") -> Report:
+    target = read_same(job.settings["target_name"], job.settings["target_sha256"], job.root)
+    found = deployed(lite, origin, image, job.settings)
+    return lint(
+        read(found.model),
+        target,
+        model=job.model,
+        target_name=job.settings["target_name"],
+        device=job.settings["device"],
+        host=found.host,
+    )
+
+
+def _errors(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.severity == "error"]
 
 
 def _summary(job: Job, errors: list[Finding]) -> str:

@@ -52,7 +52,7 @@ def run(job: Job) -> Result:
             name, origin, fingerprint=surgery.fingerprint(model), weights_sha256=_sha256(weights.read_bytes())
         )
         deployed = task.deployable(model.eval(), origin, settings)
-        return export_model(deployed, images, settings, opset, about, file, outputs)
+        return export_model(deployed, images, settings, opset, about, file, outputs, job.settings.get("ir_version"))
 
     source = exported(
         origin.model,
@@ -79,6 +79,7 @@ def run(job: Job) -> Result:
             "source": source.facts,
             "lite": lite.facts,
             "latency": asdict(timed),
+            "host": sorted(task.host_boundary(model, lite.model)),
             "further": [file.name for file in further],
         },
     )
@@ -100,9 +101,17 @@ def export_model(
     about: dict[str, Any],
     file: Path,
     outputs: Sequence[str] = ("output",),
+    ir_version: int | None = None,
 ) -> Exported:
     """Export, simplify, compare and write one model."""
-    exported = exporting.export(model, images[:1], opset=opset, dynamic_batch=settings.dynamic_batch, outputs=outputs)
+    exported = exporting.export(
+        model,
+        images[:1],
+        opset=opset,
+        ir_version=ir_version,
+        dynamic_batch=settings.dynamic_batch,
+        outputs=outputs,
+    )
     batch = DYNAMIC_BATCH if settings.dynamic_batch else 1
     parity.require(parity.compare(model, exported, images, batch=batch), model, exported, images, settings.tolerance)
     if settings.simplify:

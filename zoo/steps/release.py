@@ -12,13 +12,18 @@ from typing import Any
 import surgery
 from zoo import atomic, tasks
 from zoo.errors import StepError
+from zoo.graph.reading import read
 from zoo.job import Job, Result
+from zoo.linting.lint import lint
+from zoo.linting.report import Report
 from zoo.origin import Origin
 from zoo.releases.card import card
+from zoo.releases.lint import fields as lint_fields
 from zoo.releases.manifest import FILES, FORMAT, Manifest, content_digest
 from zoo.releases.provenance import provenance
 from zoo.releases.publishing import publish
 from zoo.releases.release import MANIFEST, file_sha256
+from zoo.targets.identity import read_same
 
 EVALUATION = ("images", "dataset", "dataset_digest", "trained_on", "epochs", "seconds")
 SOURCES = {"weights": ("train", "model.safetensors"), "onnx": ("export", "model.onnx")}
@@ -37,7 +42,10 @@ def run(job: Job) -> Result:
     atomic.write_json(plan_file, {"origin": origin.model_dump(mode="json"), "surgery": plan.to_json()})
     sources = {"plan": plan_file, **{kind: job.upstream[step] / file for kind, (step, file) in SOURCES.items()}}
     sources |= _further(job.upstream["export"])
+    explanation = job.upstream["surgery"] / FILES["explanation"]
+    sources |= {"explanation": explanation} if explanation.is_file() else {}
     fields = manifest_fields(job, origin, plan)
+    sources["lint"], fields["lint"] = _lint(job, fields["onnx"]["host"])
     fields["files"] = {kind: _file(FILES.get(kind, source.name), source) for kind, source in sources.items()}
     fields["content_sha256"] = content_digest(fields)
 
@@ -57,7 +65,7 @@ def run(job: Job) -> Result:
     temporary = copy.with_name(f".{MANIFEST}.tmp")
     shutil.copyfile(published.folder / MANIFEST, temporary)
     atomic.replace_file(temporary, copy)
-    for intermediate in (plan_file, job.folder / FILES["card"]):
+    for intermediate in (plan_file, sources["lint"], job.folder / FILES["card"]):
         intermediate.unlink(missing_ok=True)
     return Result(
         outputs=(copy,),
@@ -87,7 +95,7 @@ def manifest_fields(job: Job, origin: Origin, plan: surgery.Plan) -> dict[str, A
         "costs": {"source": source["cost"], "lite": lite["cost"]},
         "latency": exported["latency"],
         "onnx": {
-            **{key: exported[key] for key in ("opset", "dynamic_batch", "tolerance")},
+            **{key: exported[key] for key in ("opset", "dynamic_batch", "tolerance", "host")},
             **{key: lite[key] for key in ("simplified", "simplification", "parity")},
         },
         "surgery": {
@@ -96,7 +104,7 @@ def manifest_fields(job: Job, origin: Origin, plan: surgery.Plan) -> dict[str, A
             "refusals": [{key: refusal[key] for key in ("rule", "site", "reason")} for refusal in report["refusals"]],
         },
         "licences": {**origin.licences.model_dump(), "data": job.settings["dataset_licence"]},
-        "provenance": provenance(job.model, job.settings["profile"], job.shared.parents[1]).model_dump(mode="json"),
+        "provenance": provenance(job.model, job.settings["profile"], job.root).model_dump(mode="json"),
     }
 
 
@@ -114,6 +122,21 @@ def evaluation(metrics: dict[str, Any]) -> dict[str, Any]:
         "metrics": numbers,
         **{key: metrics[key] for key in ("images", "dataset", "dataset_digest")},
     }
+
+
+def _lint(job: Job, host: list[str]) -> tuple[Path, dict[str, Any]]:
+    """What each target says of the ONNX file: lint.json, of the target that it is for, and the manifest's part."""
+    graph = read(job.upstream["export"] / SOURCES["onnx"][1])
+    own, device = job.settings["target_name"], job.settings["device"]
+    targets = {name: read_same(name, sha256, job.root) for name, sha256 in job.settings["targets"].items()}
+
+    def linted(name: str, device: str = "") -> Report:
+        return lint(graph, targets[name], model=job.model, target_name=name, device=device, host=frozenset(host))
+
+    report = linted(own, device)
+    file = job.folder / FILES["lint"]
+    atomic.write_json(file, report.to_json())
+    return file, lint_fields(report, {name: linted(name) for name in targets}, job.settings["left"])
 
 
 def _further(exported: Path) -> dict[str, Path]:

@@ -1,19 +1,30 @@
 """Surgery: pick and apply rules, start what they replaced from measured values, evaluate before any training."""
 
+from collections.abc import Sequence
 from typing import Literal
 
+from torch import Tensor, nn
+
 import surgery
+from surgery.choice import Sites
 from zoo import tasks
 from zoo.atomic import write_json
+from zoo.choosing.choose import choose
+from zoo.choosing.deployment import Deployment
+from zoo.choosing.explanation import Explanation
 from zoo.errors import StepError
 from zoo.job import Job, Result
 from zoo.origin import Origin
 from zoo.rebuild import load_weights, save_weights, source_model
-from zoo.recipe import Surgery
+from zoo.recipe import Export, Surgery
+from zoo.targets.identity import read_same
+
+EXPLANATION = "explanation.json"
 
 
 def run(job: Job) -> Result:
-    """Writes plan.json, report.json, initial.safetensors and metrics.json.
+    """Writes plan.json, report.json, initial.safetensors and metrics.json, and explanation.json where the target
+    decides of the rules.
 
     Raises StepError where surgery fails, finds nothing though the recipe expects edits, or the reverse.
     """
@@ -31,22 +42,48 @@ def run(job: Job) -> Result:
             seed=job.settings["seed"],
         )
     )
-    rules: Literal["default"] | list[str] = "default"
-    if settings.rules != "default":
-        rules = [] if settings.rules == "none" else list(settings.rules)
     try:
-        lite, report = surgery.lite(source, rules, example_inputs=(batches[0][:1],), calibration=batches)
+        explanation = _chosen(job, source, origin, batches) if settings.rules == "auto" else None
+        rules, sites = _rules(settings, explanation)
+        lite, report = surgery.lite(source, rules, (batches[0][:1],), batches, sites)
     except surgery.SurgeryError as error:
         raise StepError(f"{job.model}: surgery: {error}") from error
     _require_expected(job.model, settings, report)
+    if explanation is not None:
+        write_json(job.folder / EXPLANATION, explanation.to_json())
     write_json(job.folder / "plan.json", report.plan.to_json())
     write_json(job.folder / "report.json", report.to_json())
     save_weights(lite, job.folder / "initial.safetensors")
     metrics = task.evaluate(lite.eval(), job.upstream["data"], origin.preprocessing)
     write_json(job.folder / "metrics.json", metrics)
-    names = ("plan.json", "report.json", "initial.safetensors", "metrics.json")
+    names = ["plan.json", "report.json", "initial.safetensors", "metrics.json"]
+    names += [] if explanation is None else [EXPLANATION]
     summary = {"edits": len(report.edits), "refusals": len(report.refusals), task.METRIC: metrics[task.METRIC]}
     return Result(tuple(job.folder / name for name in names), summary)
+
+
+def _chosen(job: Job, source: nn.Module, origin: Origin, batches: Sequence[Tensor]) -> Explanation:
+    """What the target asks for. One batch is enough to choose by; the chosen rules are then applied with all."""
+    name = job.settings["target_name"]
+    deployment = Deployment(
+        job.model,
+        origin,
+        Export.model_validate(job.settings["export"]),
+        read_same(name, job.settings["target_sha256"], job.root),
+        name,
+        job.settings["device"],
+    )
+    image = batches[0][:1]
+    return choose(source, lambda model: deployment.lint(model, image), deployment.order, (image,), batches[:1])
+
+
+def _rules(settings: Surgery, explanation: Explanation | None) -> tuple[Literal["default"] | list[str], Sites | None]:
+    """The rules to apply and, where they were chosen, their sites."""
+    if explanation is not None:
+        return list(explanation.rules), explanation.sites
+    if settings.rules in ("default", "none"):
+        return "default" if settings.rules == "default" else [], None
+    return list(settings.rules), None
 
 
 def _require_expected(model: str, settings: Surgery, report: surgery.Report) -> None:

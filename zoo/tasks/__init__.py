@@ -55,8 +55,8 @@ class Task(Protocol):
     ) -> "Trained":
         """Train ``model`` in place as the schedule says; see zoo.training.runner.train for what is after the star."""
 
-    def on_device(self, model: "nn.Module") -> "tuple[nn.Module, frozenset[str]]":
-        """What a device runs, and names of modules whose own calls, not their children's, are left to its host."""
+    def host_boundary(self, model: "nn.Module", exported: "onnx.ModelProto") -> frozenset[str]:
+        """Values of the model as it was exported, behind which a device's host takes over by design; of most none."""
 
     def outputs(self, export: Export) -> tuple[str, ...]:
         """Names of what ``deployable`` returns, in order."""

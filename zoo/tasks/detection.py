@@ -13,7 +13,7 @@ from zoo import layouts
 from zoo.config import Preprocessing, Schedule
 from zoo.data.summary import read_summary
 from zoo.detection.decoding import Decoded
-from zoo.detection.deploying import RETURNS, deployable, descriptions, loadable, on_device, outputs, predicted
+from zoo.detection.deploying import RETURNS, deployable, descriptions, host_boundary, loadable, outputs, predicted
 from zoo.detection.evaluation import average_precision
 from zoo.detection.images import DetectionSet
 from zoo.detection.objective import DetectionLoss, memory_format
@@ -35,8 +35,8 @@ __all__ = [
     "descriptions",
     "evaluate",
     "fit",
+    "host_boundary",
     "loadable",
-    "on_device",
     "outputs",
     "predicted",
     "validation_sample",

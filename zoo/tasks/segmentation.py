@@ -119,9 +119,9 @@ def fit(
     return trained
 
 
-def on_device(model: nn.Module) -> tuple[nn.Module, frozenset[str]]:
-    """The whole model."""
-    return model, frozenset()
+def host_boundary(model: nn.Module, exported: "onnx.ModelProto") -> frozenset[str]:
+    """None: a device runs the whole model."""
+    return frozenset()
 
 
 def outputs(export: Export) -> tuple[str, ...]:

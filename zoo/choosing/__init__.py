@@ -1,0 +1,1 @@
+"""Surgery by target: which rules to apply, and where, so that a device runs the model; every choice is explained."""

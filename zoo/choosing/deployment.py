@@ -1,0 +1,60 @@
+"""How a model reaches its device: deployed by its task, exported, simplified, read and linted, as the build does it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from surgery import Rule
+from zoo import tasks
+from zoo.choosing.emitted import hopeless, unlisted
+from zoo.choosing.linted import Linted, of_model
+from zoo.graph.reading import read
+from zoo.linting.lint import lint
+from zoo.onnx import exporting, simplifying
+from zoo.origin import Origin
+from zoo.recipe import Export
+from zoo.targets.target import Target
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """``device`` is one of the target's, or "" for all of them."""
+
+    name: str
+    origin: Origin
+    export: Export
+    target: Target
+    target_name: str
+    device: str = ""
+
+    @property
+    def opset(self) -> int:
+        """Of the ONNX file."""
+        return self.export.opset or self.target.opset.export
+
+    def lint(self, model: nn.Module, image: Tensor) -> Linted:
+        """What the target refuses of a model, from one input (1, 3, size, size); the model is put into eval mode.
+
+        Raises StepError where it cannot be exported.
+        """
+        task = tasks.find(self.origin.task)
+        deployed = task.deployable(model.eval(), self.origin, self.export)
+        exported = exporting.export(
+            deployed,
+            image,
+            opset=self.opset,
+            ir_version=self.target.ir_version,
+            dynamic_batch=self.export.dynamic_batch,
+            outputs=task.outputs(self.export),
+        )
+        host = task.host_boundary(model, exported)
+        if self.export.simplify:
+            exported = simplifying.simplify(exported, image).model
+        graph = read(exported)
+        report = lint(graph, self.target, model=self.name, target_name=self.target_name, device=self.device, host=host)
+        return of_model(report, graph, model, deployed)
+
+    def order(self, rule: Rule) -> tuple[bool, int]:
+        """Whether the target takes nothing of what a rule leaves, and how much of it it does not list."""
+        about = (rule, self.target, self.target_name, self.device)
+        return hopeless(*about), len(unlisted(*about))
