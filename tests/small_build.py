@@ -16,7 +16,7 @@ from zoo.data.summary import SUMMARY
 from zoo.job import Job
 from zoo.layouts import imagefolder
 from zoo.origin import Licences, Origin
-from zoo.rebuild import save_weights, source_model
+from zoo.source_model import save_weights, source_model
 from zoo.steps import check, export, index, release
 from zoo.targets import reading
 from zoo.targets.identity import digest

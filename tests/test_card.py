@@ -51,6 +51,15 @@ def target(fields: dict[str, Any]) -> str:
     return card(manifest(fields)).partition("\n## Target\n\n")[2].partition("\n\n## ")[0]
 
 
+def test_a_card_tells_what_is_not_refused_from_what_is_accelerated(small_build: SmallBuild) -> None:
+    fields = released(small_build)
+    fields["lint"] |= {"accelerated_nodes": fields["lint"]["nodes"] - 2, "warnings": 1, "costs": 2}
+    text = target(fields)
+    assert "; 1 warning, 2 costs in speed or exactness." in text
+    assert "Nothing is refused; of 2 nodes the ONNX file does not tell." in text
+    assert "left to the host" not in text
+
+
 def test_a_card_says_what_the_target_accelerates(small_build: SmallBuild) -> None:
     fields = released(small_build)
     lint = fields["lint"]

@@ -1,5 +1,6 @@
 """The loop of surgery by target: what it picks first, what it takes back, when it stops, what it says."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,11 @@ import surgery
 from surgery.rule_parts.plain_convolution import Crop2d
 from zoo.choosing import choose as loop
 from zoo.choosing.choose import choose
+from zoo.choosing.explanation import SHOWN, WIDTH
+from zoo.choosing.linted import Linted
+from zoo.errors import StepError
+
+AROUND = ("before:", "after: ")
 
 
 class Gated(nn.Module):
@@ -172,6 +178,31 @@ def test_edits_that_break_the_model_together_are_dropped(monkeypatch: pytest.Mon
     assert [(each.rule, each.why) for each in found.dropped] == [("silu_to_relu", "the edits do not hold together")]
     assert "silu_to_relu was tried: the edits do not hold together" in found.left[0].why
     assert len(linted) == 1
+
+
+def test_one_edit_that_cannot_be_exported_does_not_take_the_others_with_it() -> None:
+    judge = linted_by(refuse(nn.SiLU, operator="silu"))
+
+    def lint(model: nn.Module) -> Linted:
+        if type(model.get_submodule("2")) is not nn.SiLU:
+            raise StepError("the second cannot be exported")
+        return judge(model)
+
+    found = choose(network(*(nn.SiLU() for _ in range(4))), lint, EVERYTHING, IMAGE, [IMAGE])
+    assert sites(found) == {"silu_to_relu": ("1", "3", "4")}
+    assert [(each.site, each.why) for each in found.dropped] == [("2", "the second cannot be exported")]
+    assert [each.finding.node for each in found.left] == ["2"]
+
+
+def test_the_text_counts_and_fits_its_lines() -> None:
+    found, _ = chosen(network(nn.Hardswish()), refuse(nn.Hardswish, operator="hardswish"))
+    lines = found.as_text().splitlines()
+    assert lines[0] == "surgery for small: 1 rule at 1 site; nothing is left that the target refuses"
+    assert lines[1:3] == [f"accelerated {when} 100.0 % of nodes, 100.0 % of MACs in 0 subgraphs" for when in AROUND]
+    long = replace(found.choices[0], sites=tuple(f"a.layer.with.a.name.of.some.length.{at}" for at in range(9)))
+    told = replace(found, choices=(long,)).as_text().splitlines()
+    assert max(map(len, told)) <= WIDTH < len(", ".join(long.sites[:SHOWN]))
+    assert any(line.startswith("    ") and line.endswith(" and 5 more") for line in told)
 
 
 def test_a_source_that_fails_on_its_inputs_is_an_error() -> None:

@@ -22,7 +22,7 @@ from zoo.job import Job
 from zoo.layouts import imagefolder
 from zoo.origin import Origin
 from zoo.preprocess import Transform, cropped, to_rgb
-from zoo.rebuild import load_weights, save_weights, source_model
+from zoo.source_model import load_weights, save_weights, source_model
 from zoo.steps import baseline, data, train
 from zoo.tasks import classification
 from zoo.training.images import decoded

@@ -23,8 +23,9 @@ from zoo.errors import (
     UnsupportedFormat,
     WeightsMismatch,
 )
-from zoo.rebuild import lite_model, load_weights, save_weights
+from zoo.rebuild import lite_model
 from zoo.releases import release
+from zoo.source_model import load_weights, save_weights
 
 
 def rewrite(build: SmallBuild, kind: str, content: bytes, *, fingerprint: str | None = None) -> None:

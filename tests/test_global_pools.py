@@ -39,12 +39,15 @@ def exported(
         (Mean((2, 3), True), 11, True),
         (Mean((-1, -2), False), 18, True),
         (Mean((2, 3), False), 11, True),
+        (Mean((2, -1), True), 18, True),
         (Mean((1, 2), True), 18, False),
         (Mean((3,), True), 18, False),
     ],
 )
 def test_a_mean_over_the_plane_is_a_global_pool(model: nn.Module, opset: int, pools: bool) -> None:
-    _, operators = exported(model.eval(), 6, opset)
+    made, operators = exported(model.eval(), 6, opset)
+    read = {name for node in made.graph.node for name in node.input}
+    assert {tensor.name for tensor in made.graph.initializer} <= read
     assert ("GlobalAveragePool" in operators, "ReduceMean" in operators) == (pools, not pools)
 
 

@@ -25,18 +25,18 @@ def test_shapes_are_inferred() -> None:
 
 def test_dynamic_sizes_keep_their_names() -> None:
     graph = read(model([conv()], [weight("w", 4, 3, 1, 1)], inputs=[value("x", ("N", 3, "high", None))]))
-    assert graph.inputs[0].dims == ("N", 3, "high", None)
-    assert graph.outputs[0].dims == ("N", 4, None, None)
+    assert graph.inputs[0].dims == (1, 3, "high", None)
+    assert graph.outputs[0].dims == (1, 4, None, None)
     assert graph.nodes[0].macs is None
     with pytest.raises(NotKnown, match="the shape of y"):
         _ = graph.outputs[0].shape
 
 
-def test_the_costs_of_a_dynamic_batch_are_of_one_image() -> None:
+def test_a_dynamic_batch_is_one_image() -> None:
     graph = read(model([conv()], [weight("w", 4, 3, 1, 1)], inputs=[value("x", DYNAMIC)]))
-    assert graph.outputs[0].dims == ("N", 4, 8, 8)
+    assert graph.outputs[0].dims == (1, 4, 8, 8)
     assert graph.nodes[0].macs == 4 * 8 * 8 * 3
-    assert graph.notes == ("The batch is dynamic; multiply-accumulates are of one image.",)
+    assert graph.notes == ("The batch is dynamic; the model is looked at as one of a single image.",)
 
 
 def test_a_model_without_shapes() -> None:
@@ -117,15 +117,15 @@ def test_computed_sizes_tell_shapes_further_on() -> None:
 
 
 def test_sizes_of_a_dynamic_shape() -> None:
-    nodes = [node("Shape", "x", "all"), node("Gather", "all three", "width"), node("Gather", "all zero", "batch")]
-    nodes += [node("Add", "width batch")]
-    numbers = [tensor("three", 3, "int64"), tensor("zero", 0, "int64")]
-    graph = read(model(nodes, numbers, inputs=[value("x", DYNAMIC)]))
+    nodes = [node("Shape", "x", "all"), node("Gather", "all three", "width"), node("Gather", "all two", "height")]
+    nodes += [node("Add", "width height")]
+    numbers = [tensor("three", 3, "int64"), tensor("two", 2, "int64")]
+    graph = read(model(nodes, numbers, inputs=[value("x", ("N", 3, "H", 8))]))
     assert data(graph, "width") == 8
-    assert not graph.producers["batch"].folded
+    assert not graph.producers["height"].folded
     assert not graph.producers["all"].folded
-    with pytest.raises(NotKnown, match="the data of batch"):
-        data(graph, "batch")
+    with pytest.raises(NotKnown, match="the data of height"):
+        data(graph, "height")
 
 
 def test_large_constants_are_known_as_constants_but_not_computed() -> None:

@@ -16,10 +16,13 @@ TORCH_FREE = {
     *(f"zoo.{name}" for name in ("atomic", "cli", "config", "errors", "index", "job", "origin", "plan", "progress")),
     *(f"zoo.{name}" for name in ("recipe", "records", "sources", "tasks")),
     *(f"zoo.data.{name}" for name in ("coco_json", "summary", "image_files", "label_maps")),
-    *("zoo.metric_names", "zoo.predicting.predictions"),
+    *("zoo.graph.view", "zoo.metric_names", "zoo.predicting.predictions"),
     *(
         f"zoo.{folder.replace('/', '.')}.{file.stem}"
-        for folder in ("building", "commands", "layouts", "linting", "linting/formats", "reading", "terminal")
+        for folder in (
+            *("building", "commands", "layouts", "linting", "linting/formats", "linting/patterns", "reading"),
+            *("targets", "targets/limits", "targets/operators", "terminal"),
+        )
         for file in (REPOSITORY / "zoo" / folder).glob("[!_]*.py")
     ),
 }

@@ -175,3 +175,9 @@ def test_padding_by_auto_pad() -> None:
     assert too_wide.broken(conv(3, 3, size=4, auto_pad="VALID")()) is None
     with pytest.raises(NotKnown, match="the padding of ConvTranspose with auto_pad"):
         too_wide.broken(transposed(3, 3, auto_pad="SAME_UPPER")())
+
+
+@pytest.mark.parametrize(("severity", "means"), [("warning", "not validated"), ("cost", "slow or less exact")])
+def test_what_runs_is_not_called_unsupported(severity: str, means: str) -> None:
+    asked = limit(forbidden(kernels=[[4, 4]], strides=[4]) | {"severity": severity})
+    assert asked.broken(conv(4, 4, strides=[4, 4])()) == f"kernel 4x4, stride 4; {means}: kernel 4x4, stride 4"

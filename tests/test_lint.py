@@ -69,7 +69,7 @@ def test_what_the_file_does_not_tell_is_a_warning_that_says_so(severity: str, ve
     of_model, of_node = report.findings
     assert of_node.severity == of_model.severity == "warning"
     assert of_node.fact.startswith("axis_in cannot be checked: the shape of")
-    assert of_model.fact == "1 nodes cannot be judged in full; input x has no shape: export it for fixed shapes"
+    assert of_model.fact == "1 node cannot be judged in full; input x has no shape: export it for fixed shapes"
     assert report.summary.accelerated_nodes == (verdict == "accelerated")
 
 

@@ -166,3 +166,30 @@ for op in ("Relu", "Elu"):
         env={"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert told.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize(("axis", "rule"), [(1, "focus_to_conv"), (-1, ""), (3, "")])
+def test_slices_that_are_joined_along_channels_that_stand_last_are_no_focus(axis: int, rule: str) -> None:
+    graph = graph_of(
+        node("Slice", "x start end rows two", "a"),
+        node("Slice", "a start end rows one", "b"),
+        node("Concat", "b b", "y", axis=axis),
+        constants={"start": [0], "end": [2**31], "rows": [2], "two": [2], "one": [1]},
+    )
+    assert cures(graph, target_of("Conv", "Concat"))["a"] == rule
+
+
+@pytest.mark.parametrize(
+    ("side", "group", "stride", "rule"),
+    [
+        (5, 8, 2, "split_kernel_to_3x3"),
+        (7, 8, 2, "split_kernel_to_3x3"),
+        (7, 8, 1, "split_large_kernel"),
+        (5, 1, 2, ""),
+        (3, 8, 2, ""),
+    ],
+)
+def test_a_depthwise_kernel_with_a_stride_is_split_into_3x3(side: int, group: int, stride: int, rule: str) -> None:
+    conv = node("Conv", "x w", "y", kernel_shape=[side, side], strides=[stride, stride], group=group)
+    target = target_of(*PLAIN, operators={"Conv": limited({"kind": "allowed_windows", "only": [{"kernel_max": 1}]})})
+    assert cure(conv, target, constants={"w": [[[[1.0]]]]}) == rule

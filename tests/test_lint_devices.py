@@ -133,7 +133,7 @@ def test_shapes_that_are_not_fixed_are_said_where_they_leave_something_open() ->
     (finding,) = whole(graph_of(node("Relu", "x", "a", macs=None), node("Relu", "a", "y"), dims=dims))
     assert (finding.severity, finding.limit) == ("warning", "shapes")
     assert finding.fact == (
-        "the multiply-accumulates of 1 nodes are not counted; input x is (batch, 3, ?, 8): export it for fixed shapes"
+        "the multiply-accumulates of 1 node are not counted; input x is (batch, 3, ?, 8): export it for fixed shapes"
     )
     assert whole(graph_of(node("Relu", "x", "y"), dims=dims)) == []
     free = graph_of(node("Relu", "c", "k", macs=None), node("Relu", "x", "y"), constants={"c": [1.0], "k": [1.0]})

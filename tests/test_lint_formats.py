@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from lint_reports import HOSTILE, clean, finding, hostile, mixed, node
 
 from zoo.linting import formats, wording
+from zoo.linting.formats import table
 from zoo.linting.formats.table import write_with_nodes
-from zoo.linting.report import Report, Summary, Verdict
+from zoo.linting.report import Finding, Report, Summary, Verdict
 
 REPORTS = {"mixed": mixed(), "clean": clean(), "hostile": hostile()}
 EVERY = [(name, report) for name in formats.names() for report in REPORTS]
@@ -271,3 +273,10 @@ def test_a_page_draws_the_graph_and_lists_every_node() -> None:
         *("findings-all", "findings-error", "findings-warning", "findings-cost", "nodes-all"),
         *(f"nodes-{kind}" for kind in ("accelerated", "free", "host", "rejected", "unknown")),
     }
+
+
+def test_all_that_is_said_of_the_whole_model_is_shown() -> None:
+    notes = ("Shapes are wrong.", "The batch is dynamic.")
+    said = tuple(Finding("warning", "", "", "", "graph", note) for note in notes)
+    shown = table.write(replace(clean(), findings=said))
+    assert all(f"1x  model: {note}" in shown for note in notes)

@@ -15,6 +15,7 @@ from zoo.config import Dataset
 from zoo.errors import UnknownName
 from zoo.plan import STEPS
 from zoo.reading import library
+from zoo.steps.surgery import EXPLANATION
 
 NAME = "mobilenet_v2_lite"
 
@@ -79,6 +80,10 @@ def test_surgery_sees_the_target_where_that_chooses_the_rules(checkout: Checkout
     assert "surgery" not in changed(checkout, place, "kernel_max: 7", "kernel_max: 6")
     assert "surgery" in changed(checkout, RECIPE, "task: class", "surgery: auto\ntask: class")
     assert "surgery" in changed(checkout, place, "kernel_max: 6", "kernel_max: 5")
+
+
+def test_why_rules_were_chosen_trains_nothing_and_is_released() -> None:
+    assert {name for name, step in plan.STEPS.items() if EXPLANATION not in step.passes_over} == {"release"}
 
 
 def test_another_checkpoint_in_the_same_place_is_seen(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from small_build import ORIGIN
 from torch import nn
 
 from zoo.errors import StepError, WeightsMismatch
-from zoo.rebuild import load_weights, save_weights, source_model
+from zoo.source_model import load_weights, save_weights, source_model
 from zoo.steps.baseline import _require_input
 
 

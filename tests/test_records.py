@@ -54,6 +54,17 @@ def test_the_digest_follows_contents(folder: Path) -> None:
     assert after.digest != before.digest
 
 
+def test_who_does_not_read_a_file_does_not_see_it_change(folder: Path) -> None:
+    before = records.read(folder)
+    (folder / "metrics.json").write_text("other")
+    after = replace(before, outputs=records.describe(folder, [folder / path for path in before.outputs]))
+    assert after.digest_without(frozenset({"metrics.json"})) == before.digest_without(frozenset({"metrics.json"}))
+    assert after.digest_without(frozenset({"deep/model.safetensors"})) != before.digest_without(
+        frozenset({"deep/model.safetensors"})
+    )
+    assert before.digest_without(frozenset({"none.json"})) == before.digest
+
+
 @pytest.mark.parametrize("path", ["metrics.json", "deep/model.safetensors"])
 @pytest.mark.parametrize("damage", ["delete", "truncate", "flip"])
 def test_a_damaged_output_is_found(folder: Path, path: str, damage: str) -> None:

@@ -31,13 +31,13 @@ from zoo.onnx import exporting, parity
 from zoo.onnx.session import Session
 from zoo.origin import Licences, Origin
 from zoo.preprocess import GREY, Transform, letterboxed, normalised, to_pixels, to_rgb
-from zoo.rebuild import load_weights, save_weights
 from zoo.recipe import Export, Recipe, as_json
 from zoo.segmentation.augmentation import scale_crop_flip, shift
 from zoo.segmentation.deployed import Segmenter, without_auxiliary
 from zoo.segmentation.loss import SegmentationLoss
 from zoo.segmentation.metric import class_iou, confusion, mean_iou, pixel_accuracy
 from zoo.segmentation.placing import placed, taken_back
+from zoo.source_model import load_weights, save_weights
 from zoo.sources import torchvision
 from zoo.targets.identity import digest
 from zoo.targets.reading import read

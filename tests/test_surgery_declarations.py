@@ -44,9 +44,13 @@ def around(rule: Rule) -> list[tuple[Counter[Operator], Counter[Operator]]]:
 
 
 def _plain(operator: Operator) -> Operator:
-    """What it is and its settings, among them a convolution's kernel; in-place variants count as the same."""
-    kernel = operator.inputs[1:2] if operator.name == "convolution" else ()
-    return Operator(operator.name.rstrip("_"), "", kernel, tuple(map(str, operator.attributes)))
+    """What it is and its settings; in-place variants count as the same.
+
+    Among the settings are a convolution's kernel and what a mean is taken of.
+    """
+    sizes = operator.inputs[1:2] if operator.name == "convolution" else ()
+    sizes = operator.inputs[:1] if operator.name == "mean" else sizes
+    return Operator(operator.name.rstrip("_"), "", sizes, tuple(map(str, operator.attributes)))
 
 
 def names(operators: Counter[Operator]) -> set[str]:

@@ -191,6 +191,7 @@ def test_a_target_that_cannot_be_read(tmp_path: Path) -> None:
     ("more", "complaint"),
     [
         ("device: medium", ":10: device: chip has no device 'medium'; known: S, large, small"),
+        ("device: LARGE", ":10: device: chip has no device 'LARGE'; did you mean 'large'?"),
         (
             "export: {opset: 21}",
             ":10: export.opset: 21, but chip reads up to 20; write 20 or less, or remove the field",
@@ -205,3 +206,11 @@ def test_a_recipe_that_asks_what_its_target_does_not_have(tmp_path: Path, more: 
     assert library.load(root).recipes["mobilenet_v2_lite"].device == "S"
     file.write_text(text + more + "\n")
     assert complaints(root) == [f"recipes/torchvision/mobilenet_v2_lite.yaml{complaint}"]
+
+
+def test_a_file_anywhere_is_named_by_its_whole_path(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("description: [\n")
+    with pytest.raises(InvalidInput) as caught:
+        read(str(file))
+    assert [problem.file for problem in caught.value.problems] == [str(file)]

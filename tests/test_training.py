@@ -14,7 +14,7 @@ from zoo import progress
 from zoo.config import Optimizer, Preprocessing, Schedule
 from zoo.errors import DatasetError, TrainingDiverged
 from zoo.layouts.imagefolder import Images
-from zoo.rebuild import load_weights, save_weights
+from zoo.source_model import load_weights, save_weights
 from zoo.training import checkpoints
 from zoo.training.hooks import EpochEnd
 from zoo.training.images import ImageSet, batches, training_loader

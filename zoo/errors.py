@@ -8,7 +8,7 @@
     |-- DatasetError          a dataset is missing, empty or damaged
     |-- MissingWeights        published weights are not here and cannot be downloaded
     |-- MissingLibrary        a recipe or release needs a package that is not installed
-    |-- UnusableFile          an image to look at is not there, or its picture cannot be written where it should be
+    |-- UnusableFile          a file to look at is not there, or one cannot be written where it should be
     |-- UnreadableModel       an ONNX file is not there, is damaged or is not valid ONNX
     |-- UnknownName           no such release, model or version; suggests near ones
     |-- MissingIndex          there is no zoo where one was looked for
@@ -76,7 +76,7 @@ class MissingLibrary(ZooError):
 
 
 class UnusableFile(ZooError):
-    """An image to look at is not there, or a picture cannot be written where it should be."""
+    """A file to look at is not there, or one cannot be written where it should be."""
 
 
 class UnreadableModel(ZooError):
@@ -106,8 +106,11 @@ class WeightsMismatch(IntegrityError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A cure such as ``did you mean 'schedule'?``, or the known names when few, or nothing."""
     names = sorted(known)
+    folded = {each.casefold(): each for each in names}
     if near := get_close_matches(name, names, n=1, cutoff=0.6):
         return f"did you mean '{near[0]}'?"
+    if near := get_close_matches(name.casefold(), folded, n=1, cutoff=0.6):
+        return f"did you mean '{folded[near[0]]}'?"
     if 0 < len(names) <= 8:
         return "known: " + ", ".join(names)
     return ""

@@ -56,8 +56,18 @@ class Record:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the outputs' names and contents: what enters the keys of the steps after this one."""
-        lines = (f"{path}\0{output.sha256}\n" for path, output in sorted(self.outputs.items()))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return _digest(self.outputs)
+
+    def digest_without(self, paths: frozenset[str]) -> str:
+        """The digest for a step that does not read these of the outputs."""
+        if paths.isdisjoint(self.outputs):
+            return self.digest
+        return _digest({path: output for path, output in self.outputs.items() if path not in paths})
+
+
+def _digest(outputs: Mapping[str, Output]) -> str:
+    lines = (f"{path}\0{output.sha256}\n" for path, output in sorted(outputs.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def key_of(inputs: Inputs) -> str:

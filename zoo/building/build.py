@@ -136,9 +136,12 @@ class Build:
         """What the step is made of."""
         version = self._tree.version(f"{self.package}.{step}", self._used(step, name))
         read = {upstream: self._record(upstream, other) for upstream, other in self._upstream(step, name)}
+        unread = frozenset() if step == DATA else plan.STEPS[step].passes_over
         return {
             "settings": self._settings(step, name),
-            "upstream": {upstream: record.digest if record else MISSING for upstream, record in read.items()},
+            "upstream": {
+                upstream: record.digest_without(unread) if record else MISSING for upstream, record in read.items()
+            },
             "code": version.code,
             "libraries": version.libraries,
         }

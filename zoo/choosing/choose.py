@@ -13,6 +13,7 @@ from zoo.choosing.candidates import Order, Pick, Place, considered, picks, withi
 from zoo.choosing.explaining import explained
 from zoo.choosing.explanation import Explanation
 from zoo.choosing.linted import Lint, Linted
+from zoo.errors import StepError
 
 MAX_ROUNDS = 8
 NO_DEVICE = "device"  # the linter's limit of a device without an accelerator
@@ -58,20 +59,34 @@ def choose(source: nn.Module, lint: Lint, order: Order, example: Any, calibratio
         if state.rounds == MAX_ROUNDS:
             stopped = f"stopped after {MAX_ROUNDS} rounds, though {', '.join(sorted({p.rule for p in found}))} may help"
             break
-        state = _next(source, state, found, lint, example, calibration)
+        state = _next(source, replace(state, rounds=state.rounds + 1), found, lint, example, calibration)
     return explained(first, state, proposals, order, stopped)
 
 
 def _next(
     source: nn.Module, state: State, found: Sequence[Pick], lint: Lint, example: Any, calibration: Sequence[Tensor]
 ) -> State:
-    """Try the picks together with those in force; keep those that helped."""
-    state = replace(state, rounds=state.rounds + 1)
-    tried = {**state.picked, **{pick.place: pick for pick in found}}
+    """Try the picks together with those in force; keep those that helped.
+
+    Where they break the model, or leave one that cannot be exported, the halves are tried, down to the pick at fault.
+    """
     try:
-        trial = _apply(source, tried, example, calibration)
-    except SurgeryError as error:  # together they break the model
-        return replace(state, dropped={**state.dropped, **{pick.place: str(error) for pick in found}})
+        return _tried(source, state, found, lint, example, calibration)
+    except (SurgeryError, StepError) as error:
+        if len(found) == 1:
+            return replace(state, dropped={**state.dropped, found[0].place: str(error)})
+    middle = len(found) // 2
+    for half in (found[:middle], found[middle:]):
+        state = _next(source, state, half, lint, example, calibration)
+    return state
+
+
+def _tried(
+    source: nn.Module, state: State, found: Sequence[Pick], lint: Lint, example: Any, calibration: Sequence[Tensor]
+) -> State:
+    """Raises SurgeryError where the picks break the model together, StepError where it cannot be exported with them."""
+    tried = {**state.picked, **{pick.place: pick for pick in found}}
+    trial = _apply(source, tried, example, calibration)
     linted = lint(trial.model)
     faults = {pick.place: fault for pick in found if (fault := _fault(pick, state, trial, linted))}
     dropped = {**state.dropped, **faults}

@@ -9,7 +9,9 @@ from zoo import tasks
 from zoo.choosing.emitted import hopeless, unlisted
 from zoo.choosing.linted import Linted, of_model
 from zoo.graph.reading import read
+from zoo.graph.view import Graph
 from zoo.linting.lint import lint
+from zoo.linting.report import Report
 from zoo.onnx import exporting, simplifying
 from zoo.origin import Origin
 from zoo.recipe import Export
@@ -32,11 +34,20 @@ class Deployment:
         """Of the ONNX file."""
         return self.export.opset or self.target.opset.export
 
-    def lint(self, model: nn.Module, image: Tensor) -> Linted:
-        """What the target refuses of a model, from one input (1, 3, size, size); the model is put into eval mode.
+    def report(self, model: nn.Module, image: Tensor) -> Report:
+        """All that the linter says of a model as it will be exported, from one input (1, 3, size, size).
 
-        Raises StepError where it cannot be exported.
+        The model is put into eval mode. Whether the file computes the same as PyTorch is the export step's to prove.
+        Raises StepError where the model cannot be exported.
         """
+        return self._linted(model, image)[0]
+
+    def lint(self, model: nn.Module, image: Tensor) -> Linted:
+        """What the target refuses, by the model's layers; as ``report``."""
+        report, graph, deployed = self._linted(model, image)
+        return of_model(report, graph, model, deployed)
+
+    def _linted(self, model: nn.Module, image: Tensor) -> tuple[Report, Graph, nn.Module]:
         task = tasks.find(self.origin.task)
         deployed = task.deployable(model.eval(), self.origin, self.export)
         exported = exporting.export(
@@ -52,7 +63,7 @@ class Deployment:
             exported = simplifying.simplify(exported, image).model
         graph = read(exported)
         report = lint(graph, self.target, model=self.name, target_name=self.target_name, device=self.device, host=host)
-        return of_model(report, graph, model, deployed)
+        return report, graph, deployed
 
     def order(self, rule: Rule) -> tuple[bool, int]:
         """Whether the target takes nothing of what a rule leaves, and how much of it it does not list."""

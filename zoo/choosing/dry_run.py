@@ -18,8 +18,8 @@ from zoo.choosing.explanation import Explanation
 from zoo.errors import StepError, UnknownName, did_you_mean
 from zoo.origin import Origin
 from zoo.reading import library
-from zoo.rebuild import source_model
 from zoo.recipe import Export, Source
+from zoo.source_model import source_model
 from zoo.targets import reading
 
 SEED = 0
@@ -75,7 +75,12 @@ def _built(
         raise UnknownName(f"{model}: no recipe of that name, so that a target has to be named; add --target")
     origin = _origin(asked.source, size)
     deployment = Deployment(
-        asked.name, origin, asked.export, reading.read(name, root), name, device or (asked.device if not target else "")
+        asked.name,
+        origin,
+        asked.export,
+        reading.read(name, root),
+        name,
+        device or (asked.device if name == asked.target else ""),
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(SEED)

@@ -3,11 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from textwrap import wrap
 from typing import Any
 
 from zoo.linting.report import Finding, Summary
+from zoo.linting.wording import counted, percent
 
 SHOWN = 4  # sites that a line names
+WIDTH = 110  # of a line
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class Explanation:
     def as_text(self) -> str:
         """What a person reads."""
         where = f"{self.target} {self.device}".strip()
-        lines = [f"surgery for {where}: {self._outcome()}", *_share("accelerated", self.before, self.after), ""]
+        shares = (_share("accelerated before", self.before), _share("accelerated after", self.after))
+        lines = [f"surgery for {where}: {self._outcome()}", *shares, ""]
         lines += [line for choice in self.choices for line in _of_choice(choice)]
         if not self.choices:
             lines.append("no rule is applied")
@@ -87,30 +91,41 @@ class Explanation:
             lines += ["", f"then, on what these leave behind: {', '.join(self.followed)}"]
         if self.dropped:
             lines += ["", "tried and taken back:"]
-            lines += [f"  {text}" for text in _counted(f"{d.rule}: {d.why}" for d in self.dropped)]
+            lines += [f"  {text}" for text in _with_counts(f"{d.rule}: {d.why}" for d in self.dropped)]
         if self.left:
             lines += ["", "left:", *(f"  {text}" for text in _of_left(self.left))]
-        return "\n".join([*lines, *(["", self.stopped] if self.stopped else [])])
+        lines += ["", self.stopped] if self.stopped else []
+        return "\n".join(part for line in lines for part in _fitted(line))
 
     def _outcome(self) -> str:
         edits = sum(len(choice.sites) for choice in self.choices)
-        chosen = f"{len(self.choices)} rules at {edits} sites" if self.choices else "nothing to replace"
+        rules = f"{counted(len(self.choices), 'rule')} at {counted(edits, 'site')}"
+        chosen = rules if self.choices else "no rule helps" if self.left else "nothing to replace"
         if self.clean:
             return f"{chosen}; nothing is left that the target refuses"
-        return f"{chosen}; {len(self.left)} findings are left"
+        return f"{chosen}; {counted(len(self.left), 'finding')} left"
 
 
-def _share(what: str, before: Summary, after: Summary) -> list[str]:
-    def shown(summary: Summary) -> str:
-        count = len(summary.subgraphs)
-        return f"{summary.node_share:.1%} of nodes, {summary.mac_share:.1%} of MACs in {count} subgraphs"
+def _share(what: str, summary: Summary) -> str:
+    nodes, macs = percent(summary.node_share), percent(summary.mac_share)
+    return f"{what + ':':<19} {nodes} of nodes, {macs} of MACs in {counted(len(summary.subgraphs), 'subgraph')}"
 
-    return [f"{what} before: {shown(before)}", f"{what} after:  {shown(after)}"]
+
+def _fitted(line: str) -> list[str]:
+    """A line as several that fit, the further ones further in; words are left whole."""
+    if len(line) <= WIDTH:
+        return [line]
+    start = line[: len(line) - len(line.lstrip())]
+    return wrap(line, WIDTH, subsequent_indent=f"{start}    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _of_choice(choice: Choice) -> list[str]:
     lines = [f"{choice.rule} ({choice.why}) at {named(choice.sites)}"]
-    return [*lines, *(f"  removes {text}" for text in _counted(f"{each.op}: {each.fact}" for each in choice.removed))]
+    return [*lines, *(f"  removes {text}" for text in _with_counts(_fact(each) for each in choice.removed))]
+
+
+def _fact(found: Finding) -> str:
+    return f"{found.op}: {found.fact}"
 
 
 def _of_left(left: Iterable[Left]) -> list[str]:
@@ -126,7 +141,7 @@ def _of_left(left: Iterable[Left]) -> list[str]:
     return lines
 
 
-def _counted(texts: Iterable[str]) -> list[str]:
+def _with_counts(texts: Iterable[str]) -> list[str]:
     """Each text once, with how often it was there."""
     return [text if count == 1 else f"{count} x {text}" for text, count in Counter(texts).items()]
 

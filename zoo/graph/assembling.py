@@ -25,12 +25,11 @@ _PLAIN = frozenset(
 
 @dataclass(frozen=True)
 class Findings:
-    """A model with settled names, the opsets of its domains, what is known of its values, and of those of one image."""
+    """A model with settled names, the opsets of its domains, and what is known of its values."""
 
     skeleton: Skeleton
     opsets: Mapping[str, int]
     known: Known
-    of_one_image: Known
 
     @cached_property
     def listed(self) -> tuple[Step, ...]:
@@ -95,7 +94,7 @@ class Findings:
             domain=node.domain,
             module=source.module,
             torch_op=source.torch_op,
-            macs=macs(node, attributes, self.of_one_image.dims),
+            macs=macs(node, attributes, self.known.dims),
             within=step.within,
             opset=self.opsets.get(node.domain, 0),
         )

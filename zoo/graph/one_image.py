@@ -1,4 +1,4 @@
-"""A model of any number of images as one of a single image, by which costs are counted."""
+"""A model of any number of images as one of a single image, which is what a device's compiler takes."""
 
 import onnx
 

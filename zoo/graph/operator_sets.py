@@ -1,5 +1,6 @@
 """Which version of which operators a model is written in, and its local functions put in the place of their calls."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import onnx
@@ -8,6 +9,7 @@ from onnx import inliner
 from zoo.errors import UnreadableModel
 from zoo.graph.skeleton import bodies
 
+LARGEST = 1_000_000  # nodes: functions that call each other twice double them at every step
 _LAST_WITHOUT_OPSETS = 2  # IR version; such models are in opset 1
 
 
@@ -50,6 +52,8 @@ def inline(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """The model with the bodies of its functions in the place of their calls, and notes on calls that remain."""
     if not model.functions:
         return model, ()
+    if (count := _written_out(model)) > LARGEST:
+        return model, (f"The model's functions are not looked into: written out they have {count:,} nodes.",)
     try:
         inlined = inliner.inline_local_functions(model)
     # The inliner is a C++ library that raises errors of every kind; a call that stays is a node of a custom domain.
@@ -62,6 +66,21 @@ def inline(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     return inlined, ()
 
 
+def _written_out(model: onnx.ModelProto) -> int:
+    """How many nodes the model has once every call is replaced; a function that calls itself counts as one node."""
+    calls = {
+        (own(function.domain), function.name): Counter(_key(node) for node in _all_nodes(function.node))
+        for function in model.functions
+    }
+    sizes: dict[tuple[str, str], int] = {}
+    for _ in calls:  # in each round at least one whose calls are all known, but for those that call themselves
+        ready = [key for key in calls.keys() - sizes.keys() if calls[key].keys() & calls.keys() <= sizes.keys()]
+        if not ready:
+            break
+        sizes |= {key: sum(sizes.get(each, 1) * count for each, count in calls[key].items()) for key in ready}
+    return sum(sizes.get(_key(node), 1) for node in _nodes(model.graph))
+
+
 def _key(node: onnx.NodeProto) -> tuple[str, str]:
     return own(node.domain), node.op_type
 
@@ -72,10 +91,14 @@ def _domains(model: onnx.ModelProto) -> set[str]:
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
+    yield from _all_nodes(graph.node)
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
         yield node
         for _, body in bodies(node):
-            yield from _nodes(body)
+            yield from _all_nodes(body.node)
 
 
 def _called(domain: str) -> str:

@@ -26,7 +26,8 @@ def read(source: Path | onnx.ModelProto) -> Graph:
     """The graph of an ONNX file, or of a model in memory, which is not changed.
 
     Local functions are put in the place of their calls. What is in the bodies of If, Loop and Scan stands in the list
-    before the node that they belong to. Costs are of one image where the batch is dynamic. Raises UnreadableModel.
+    before the node that they belong to. A dynamic batch is one image, as a device's compiler needs a size. Raises
+    UnreadableModel.
     """
     model, place = (model_file.load(source), str(source)) if isinstance(source, Path) else (source, IN_MEMORY)
     well_formed.check(model, place)
@@ -34,11 +35,10 @@ def read(source: Path | onnx.ModelProto) -> Graph:
     opsets, of_opsets = operator_sets.opsets(stripped.model, place)
     inlined, of_functions = operator_sets.inline(stripped.model)
     of_names = settle(inlined.graph, place)
-    skeleton = Skeleton(inlined, stripped.held)
-    known, of_shapes = know(skeleton, opsets)
     single = of_one_image(inlined)
-    costed = know(Skeleton(single, skeleton.held), opsets)[0] if single else known
-    found = Findings(skeleton, opsets, known, costed)
+    skeleton = Skeleton(single or inlined, stripped.held)
+    known, of_shapes = know(skeleton, opsets)
+    found = Findings(skeleton, opsets, known)
     return Graph(
         nodes=found.nodes,
         inputs=found.inputs,
@@ -58,7 +58,7 @@ def _notes(skeleton: Skeleton, listed: Iterable[Step], *, dynamic_batch: bool) -
     if absent := sum(held is None for held in skeleton.held):
         yield f"The data of {absent} tensors are in other files, which a model in memory does not lead to."
     if dynamic_batch:
-        yield "The batch is dynamic; multiply-accumulates are of one image."
+        yield "The batch is dynamic; the model is looked at as one of a single image."
     for name, count in Counter(step.within for step in listed if step.within).items():
         yield f"'{name}' holds {count} nodes; they are listed and counted once, however often they run."
 

@@ -89,6 +89,8 @@ class _Hold:
     def tensor(self, source: TensorProto, target: TensorProto) -> None:
         size = nbytes(source, self.place)
         external = source.data_location == TensorProto.EXTERNAL
+        if not external and source.HasField("raw_data") and source.ByteSize() < size:
+            raise UnreadableModel(f"{self.place}: tensor '{source.name}' has fewer bytes than its shape and type take")
         if not external and prod(source.dims) <= SMALL:
             target.CopyFrom(source)
             return

@@ -66,7 +66,7 @@ def _rows(found: Sequence[Report | Absent]) -> Iterator[tuple[str, ...]]:
                 wording.target(each),
                 _verdict(each),
                 wording.percent(summary.node_share),
-                wording.percent(summary.mac_share),
+                wording.percent(summary.mac_share) if summary.macs else "-",
                 f"{len(summary.subgraphs)}{most}",
                 f"{wording.counted(largest.nodes, 'node')}, {wording.amount(largest.macs)} MACs" if largest else "-",
             )

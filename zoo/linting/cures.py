@@ -70,7 +70,7 @@ def cures(graph: Graph, said: Iterable[tuple[Node, Complaint]], target: Target, 
     found: dict[tuple[int, str, str], str] = {}
     for node, complaint in said:
         whole, partly = _replacing(_operation(node, patterns.get(id(node), "")), usable)
-        candidates = (rule_for(node, complaint.limit), *whole, gating.get(id(node), ""), *partly)
+        candidates = (rule_for(graph, node, complaint.limit), *whole, gating.get(id(node), ""), *partly)
         rule = next((name for name in candidates if name in usable), "")
         if rule and not complaint.open:
             found[id(node), complaint.op, complaint.limit] = rule

@@ -39,11 +39,12 @@ class Group:
 def grouped(report: Report) -> tuple[Group, ...]:
     """All findings: errors, warnings, costs; of each those of the whole model first, then the most frequent."""
     torch_ops = {judged.node: judged.torch_op for judged in report.nodes}
-    found: dict[tuple[Severity, str, str, str], list[Finding]] = {}
+    found: dict[tuple[Severity, str, str, str, str], list[Finding]] = {}
     for finding in report.findings:
         layer = _layer(finding.op, torch_ops.get(finding.node, ""))
-        found.setdefault((finding.severity, layer, finding.limit, finding.rule), []).append(finding)
-    groups = (Group(severity, layer, rule, tuple(each)) for (severity, layer, _, rule), each in found.items())
+        fact = "" if finding.node else finding.fact  # what is said of the whole model is said in full
+        found.setdefault((finding.severity, layer, finding.limit, finding.rule, fact), []).append(finding)
+    groups = (Group(severity, layer, rule, tuple(each)) for (severity, layer, _, rule, _), each in found.items())
     return tuple(sorted(groups, key=_rank))
 
 

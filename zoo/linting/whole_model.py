@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from zoo.graph.view import Graph, Value
 from zoo.linting.judging import Judgements
 from zoo.linting.report import Finding, Summary, Verdict
+from zoo.linting.wording import counted
 from zoo.targets.limit import Severity
 from zoo.targets.target import Target
 
@@ -54,8 +55,8 @@ def _shapes(graph: Graph, judged: Judgements) -> Iterator[Finding]:
     changing = [_described(value) for value in graph.inputs if not _is_fixed(value)]
     why = f"{', '.join(changing)}: export it for fixed shapes" if changing else "shapes inside of it are not known"
     consequences = {
-        f"{undecided} nodes cannot be judged in full": undecided,
-        f"the multiply-accumulates of {uncounted} nodes are not counted": uncounted,
+        f"{counted(undecided, 'node')} cannot be judged in full": undecided,
+        f"the multiply-accumulates of {counted(uncounted, 'node')} are not counted": uncounted,
     }
     left = " and ".join(text for text, count in consequences.items() if count)
     yield finding("warning", "shapes", f"{left}; {why}")

@@ -34,7 +34,8 @@ def export(
     Raises StepError where the model cannot be exported to ``opset``.
     """
     # A batch of one would be taken for a constant by torch.export even where the dimension is declared dynamic.
-    example = image.repeat(2, 1, 1, 1) if dynamic_batch else image
+    example = (image.repeat(2, 1, 1, 1) if dynamic_batch else image).contiguous()
+    model.to(memory_format=torch.contiguous_format)  # else global pools are written as a gather over the memory
     shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
     try:
         program = torch.onnx.export(

@@ -3,9 +3,12 @@
 import onnx
 from onnx import helper, numpy_helper
 
+from zoo.onnx.rewriting import drop_unread
+
 # Pixels. Devices that take means at all take larger ones better as means: TIDL 10 and later pool up to this many.
 LARGEST_PLANE = 1024
-_PLANE = ({2, 3}, {-2, -1})
+_PLANE = {2, 3}
+_RANK = 4
 
 
 def write_global_pools(model: onnx.ModelProto) -> None:
@@ -37,6 +40,7 @@ def write_global_pools(model: onnx.ModelProto) -> None:
     copies = onnx.GraphProto(node=nodes)
     del graph.node[:]
     graph.node.extend(copies.node)
+    drop_unread(graph)  # the axes
 
 
 def _is_of_plane(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
@@ -45,9 +49,9 @@ def _is_of_plane(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -
         axes = None if found is None else set(numpy_helper.to_array(found).tolist())
     else:
         axes = next((set(entry.ints) for entry in node.attribute if entry.name == "axes"), None)
-    return axes in _PLANE
+    return axes is not None and {axis % _RANK for axis in axes} == _PLANE
 
 
 def _fits(value: onnx.TypeProto.Tensor | None) -> bool:
     dims = [] if value is None else [size.dim_value for size in value.shape.dim]
-    return len(dims) == 4 and 0 < dims[2] * dims[3] <= LARGEST_PLANE
+    return len(dims) == _RANK and 0 < dims[2] * dims[3] <= LARGEST_PLANE

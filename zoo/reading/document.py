@@ -44,5 +44,6 @@ def shown(value: object) -> str:
 
 
 def shown_path(path: Path, root: Path) -> str:
-    relative = path.relative_to(root).as_posix()
-    return relative if relative.isprintable() else ascii(relative)[1:-1]
+    below = path if root == Path(path.anchor) else path.relative_to(root)  # an absolute path keeps its slash
+    text = below.as_posix()
+    return text if text.isprintable() else ascii(text)[1:-1]

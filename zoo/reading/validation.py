@@ -78,6 +78,8 @@ def _problem(document: Document, model: type[BaseModel], place: Location, found:
         return _unknown_tag(document, place, error)
     if kind == "value_error":
         return document.problem(place, f"{error['ctx']['error']}")
+    if kind == "string_pattern_mismatch" and not given.strip():
+        return document.problem(place, "has no text", "write some")
     if kind == "string_pattern_mismatch":
         return document.problem(place, f"'{shown(given)}' is not a name", NAME_CURE)
     wanted = " or ".join(dict.fromkeys(_wanted(each) for each in found))

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from zoo import tasks
 from zoo.config import Preprocessing
+from zoo.linting.wording import counted, percent
 from zoo.metric_names import spelt
 from zoo.preprocess import GREY
 from zoo.releases.lint import Lint
@@ -88,11 +89,12 @@ def _surgery(manifest: Manifest) -> str:
 def _target(manifest: Manifest, lint: Lint) -> str:
     where = f"`{manifest.target}`" + (f", device `{lint.device}`," if lint.device else "")
     nodes, macs = _share(lint.accelerated_nodes, lint.nodes), _share(lint.accelerated_macs, lint.macs)
-    parts = f"{lint.subgraphs} accelerated subgraph" + ("" if lint.subgraphs == 1 else "s")
+    parts = counted(lint.subgraphs, "accelerated subgraph")
     runs = f", of which its runtime takes {lint.max_subgraphs}" if lint.max_subgraphs else ""
     text = (
         f"{where} accelerates {lint.accelerated_nodes} of {lint.nodes} nodes ({nodes}) and {macs} of the "
-        f"multiply-accumulates, in {parts}{runs}; {lint.warnings} warnings, {lint.costs} costs in speed or exactness."
+        f"multiply-accumulates, in {parts}{runs}; {counted(lint.warnings, 'warning')}, "
+        f"{counted(lint.costs, 'cost')} in speed or exactness."
     )
     if manifest.onnx.host:
         text += (
@@ -104,6 +106,8 @@ def _target(manifest: Manifest, lint: Lint) -> str:
 
 
 def _left(lint: Lint) -> str:
+    if not lint.left and lint.accelerated_nodes < lint.nodes:
+        return f"Nothing is refused; of {lint.nodes - lint.accelerated_nodes} nodes the ONNX file does not tell."
     if not lint.left:
         return "Nothing is left to the host."
     header = ("left to the host", "nodes", "first layer", "what the target says", "why it stays")
@@ -129,8 +133,8 @@ def _other_targets(manifest: Manifest, lint: Lint) -> str:
         (
             f"`{name}`",
             "yes" if found.clean else "no",
-            _percent(found.node_share),
-            _percent(found.mac_share),
+            percent(found.node_share),
+            percent(found.mac_share),
             str(found.subgraphs),
         )
         for name, found in others.items()
@@ -139,11 +143,7 @@ def _other_targets(manifest: Manifest, lint: Lint) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return _percent(part / whole) if whole else "all"
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.1f} %"
+    return percent(part / whole) if whole else "all"
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

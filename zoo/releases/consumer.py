@@ -66,7 +66,8 @@ class Release:
         import surgery
         from zoo import tasks
         from zoo.origin import Origin
-        from zoo.rebuild import lite_model, load_weights
+        from zoo.rebuild import lite_model
+        from zoo.source_model import load_weights
 
         try:
             content = json.loads(plan_file.read_bytes())

@@ -12,8 +12,8 @@ from zoo.data.summary import DatasetSummary, read_summary
 from zoo.errors import DatasetError, StepError
 from zoo.job import Job, Result
 from zoo.origin import Origin
-from zoo.rebuild import save_weights, source_model
 from zoo.recipe import Source
+from zoo.source_model import save_weights, source_model
 
 
 def run(job: Job) -> Result:

@@ -10,16 +10,16 @@ import surgery
 from zoo import tasks
 from zoo.atomic import write_json
 from zoo.checks import Finding
-from zoo.checks.deployed import deployed
 from zoo.checks.running import check_running
 from zoo.checks.target import findings
+from zoo.choosing.deployment import Deployment
 from zoo.errors import CheckFailed
-from zoo.graph.reading import read
 from zoo.job import Job, Result
-from zoo.linting.lint import lint
 from zoo.linting.report import Report
 from zoo.origin import Origin
-from zoo.rebuild import lite_model, load_weights, read_plan, source_model
+from zoo.rebuild import lite_model, read_plan
+from zoo.recipe import Export
+from zoo.source_model import load_weights, source_model
 from zoo.targets.identity import read_same
 
 if TYPE_CHECKING:
@@ -57,16 +57,10 @@ def run(job: Job) -> Result:
 
 
 def _lint(job: Job, lite: "nn.Module", origin: Origin, image: "Tensor") -> Report:
-    target = read_same(job.settings["target_name"], job.settings["target_sha256"], job.root)
-    found = deployed(lite, origin, image, job.settings)
-    return lint(
-        read(found.model),
-        target,
-        model=job.model,
-        target_name=job.settings["target_name"],
-        device=job.settings["device"],
-        host=found.host,
-    )
+    name = job.settings["target_name"]
+    target = read_same(name, job.settings["target_sha256"], job.root)
+    export = Export.model_validate(job.settings["export"])
+    return Deployment(job.model, origin, export, target, name, job.settings["device"]).report(lite, image)
 
 
 def _errors(findings: list[Finding]) -> list[Finding]:

@@ -20,8 +20,9 @@ from zoo.job import Job, Result
 from zoo.onnx import exporting, latency, metadata, parity, simplifying
 from zoo.onnx.session import Session
 from zoo.origin import Origin
-from zoo.rebuild import lite_model, load_weights, read_plan, source_model
+from zoo.rebuild import lite_model, read_plan
 from zoo.recipe import Export
+from zoo.source_model import load_weights, source_model
 
 PARITY_IMAGES = 32
 LATENCY_THREADS = 1  # so that figures compare between models, however many threads a build has

@@ -15,8 +15,8 @@ from zoo.choosing.explanation import Explanation
 from zoo.errors import StepError
 from zoo.job import Job, Result
 from zoo.origin import Origin
-from zoo.rebuild import load_weights, save_weights, source_model
 from zoo.recipe import Export, Surgery
+from zoo.source_model import load_weights, save_weights, source_model
 from zoo.targets.identity import read_same
 
 EXPLANATION = "explanation.json"
@@ -88,10 +88,15 @@ def _rules(settings: Surgery, explanation: Explanation | None) -> tuple[Literal[
 
 def _require_expected(model: str, settings: Surgery, report: surgery.Report) -> None:
     if settings.expect == "edits" and not report.is_lite:
+        rules = "" if settings.rules == "default" else f"rules: {_as_written(settings.rules)}, "
         raise StepError(
-            f"{model}: surgery found nothing to replace; write 'surgery: {{expect: no_edits}}' in the recipe "
+            f"{model}: surgery found nothing to replace; write 'surgery: {{{rules}expect: no_edits}}' in the recipe "
             "and take _lite off its name"
         )
     if settings.expect == "no_edits" and report.is_lite:
         rules = ", ".join(f"{rule} {count}x" for rule, count in report.by_rule().items())
         raise StepError(f"{model}: the recipe expects no edits, surgery made some ({rules}); take 'expect' out")
+
+
+def _as_written(rules: str | tuple[str, ...]) -> str:
+    return rules if isinstance(rules, str) else f"[{', '.join(rules)}]"

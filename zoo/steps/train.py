@@ -12,7 +12,8 @@ from zoo.atomic import write_json, write_text
 from zoo.config import Schedule
 from zoo.job import Job, Result
 from zoo.origin import Origin
-from zoo.rebuild import lite_model, load_weights, read_plan, save_weights, source_model
+from zoo.rebuild import lite_model, read_plan
+from zoo.source_model import load_weights, save_weights, source_model
 
 
 def run(job: Job) -> Result:

@@ -9,7 +9,10 @@ from pydantic import model_validator
 from zoo.config import Config
 from zoo.graph.view import Node
 from zoo.targets.decided import every, some
+from zoo.targets.limit import Severity
 from zoo.targets.wording import either
+
+_MEANS: Mapping[Severity, str] = {"error": "not supported", "warning": "not validated", "cost": "slow or less exact"}
 
 
 class Aspect(NamedTuple):
@@ -44,9 +47,9 @@ class Condition(Config):
         return ", ".join(self.aspects[field].asked(getattr(self, field)) for field in self.said)
 
 
-def forbidden(node: Node, when: Condition) -> str | None:
-    """What a node has that meets a condition it must not meet. Raises NotKnown."""
-    return f"{_found(node, [when])}; not supported: {when}" if when.holds(node) else None
+def forbidden(node: Node, when: Condition, severity: Severity) -> str | None:
+    """What a node has that meets a condition it must not meet, and what that means. Raises NotKnown."""
+    return f"{_found(node, [when])}; {_MEANS[severity]}: {when}" if when.holds(node) else None
 
 
 def allowed(node: Node, when: Condition | None, only: Sequence[Condition]) -> str | None:

@@ -8,7 +8,8 @@ from zoo.errors import StepError
 from zoo.targets.reading import read
 from zoo.targets.target import Target
 
-WORDS = frozenset({"description", "sources", "extends", "removed"})  # of a target that is whole
+# What is for people alone, or is said already by a target that is whole.
+WORDS = frozenset({"description", "sources", "extends", "removed", "versions", "rewrites", "detection_heads"})
 
 
 def digest(target: Target) -> str:

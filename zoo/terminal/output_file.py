@@ -7,13 +7,16 @@ from zoo.errors import UnusableFile
 
 
 def write(file: Path, text: str) -> None:
-    """Write it as UTF-8. Raises UnusableFile where that cannot be."""
+    """Write it as UTF-8, into what is no regular file, such as /dev/stdout, as it is. Raises UnusableFile."""
     try:
         if file.is_dir():
             raise UnusableFile(f"{file}: is a folder; name a file")
         if not file.parent.is_dir():
             raise UnusableFile(f"{file}: there is no folder {file.parent}; make it, or name another")
-        atomic.write_text(file, text)
+        if file.exists() and not file.is_file():  # a device or pipe, which a file must not take the place of
+            file.write_text(text, encoding="utf-8")
+        else:
+            atomic.write_text(file, text)
     except OSError as error:
         raise UnusableFile(f"{file}: cannot be written: {error.strerror}; name another file") from error
 

@@ -98,7 +98,7 @@ class ForbiddenWindow(Limit):
     when: Window
 
     def found(self, node: Node) -> str | None:
-        return forbidden(node, self.when)
+        return forbidden(node, self.when, self.severity)
 
 
 class AllowedWindows(Limit):

@@ -90,7 +90,7 @@ class ForbiddenResize(Limit):
     when: Interpolation
 
     def found(self, node: Node) -> str | None:
-        return forbidden(node, self.when)
+        return forbidden(node, self.when, self.severity)
 
 
 class AllowedResize(Limit):
