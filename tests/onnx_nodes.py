@@ -18,7 +18,7 @@ IR_VERSION = 8
 
 def node(op: str, *operands: Operand, opset: int = 18, outputs: int = 1, **attributes: Any) -> Node:
     """One operator's node; shapes of its outputs are what ONNX infers."""
-    return read(model(op, *operands, opset=opset, outputs=outputs, **attributes)).nodes[-1]
+    return read(model(op, *operands, opset=opset, outputs=outputs, **attributes), one_image=False).nodes[-1]
 
 
 def model(op: str, *operands: Operand, opset: int = 18, outputs: int = 1, **attributes: Any) -> onnx.ModelProto:

@@ -22,12 +22,12 @@ from zoo.graph.view import Graph
 IN_MEMORY = "the model"  # the place that errors name where there is no file
 
 
-def read(source: Path | onnx.ModelProto) -> Graph:
+def read(source: Path | onnx.ModelProto, *, one_image: bool = True) -> Graph:
     """The graph of an ONNX file, or of a model in memory, which is not changed.
 
     Local functions are put in the place of their calls. What is in the bodies of If, Loop and Scan stands in the list
-    before the node that they belong to. A dynamic batch is one image, as a device's compiler needs a size. Raises
-    UnreadableModel.
+    before the node that they belong to. With ``one_image`` a dynamic batch is one, as a device's compiler needs a size.
+    Raises UnreadableModel.
     """
     model, place = (model_file.load(source), str(source)) if isinstance(source, Path) else (source, IN_MEMORY)
     well_formed.check(model, place)
@@ -35,7 +35,7 @@ def read(source: Path | onnx.ModelProto) -> Graph:
     opsets, of_opsets = operator_sets.opsets(stripped.model, place)
     inlined, of_functions = operator_sets.inline(stripped.model)
     of_names = settle(inlined.graph, place)
-    single = of_one_image(inlined)
+    single = of_one_image(inlined) if one_image else None
     skeleton = Skeleton(single or inlined, stripped.held)
     known, of_shapes = know(skeleton, opsets)
     found = Findings(skeleton, opsets, known)
