@@ -4,10 +4,16 @@ Nothing is imported to find them: packages that need torch are read, not run.
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+
+# A class and its bases, or a class attribute's name; to parse all rules would take most of the time of `doit list`.
+_RULE_PART = re.compile(
+    r'^class (?P<kind>\w+)(?:\((?P<bases>[^)]*)\))?:|^    name\b[^=\n]*= "(?P<name>[^"\n]+)"$', re.MULTILINE
+)
 
 
 @cache
@@ -23,19 +29,24 @@ def modules(package: str) -> frozenset[str]:
 @cache
 def rules() -> frozenset[str]:
     """Names of the surgery rules: the ``name = "..."`` of each class that derives, in the end, from a ``...Rule``."""
-    classes = [
-        statement
-        for folder in _folders("surgery")
-        for file in (folder / "rules").glob("*.py")
-        for statement in ast.parse(file.read_text(encoding="utf-8")).body
-        if isinstance(statement, ast.ClassDef)
+    texts = [
+        file.read_text(encoding="utf-8") for folder in _folders("surgery") for file in (folder / "rules").glob("*.py")
     ]
-    bases = {each.name: {ast.unparse(base).rpartition(".")[2] for base in each.bases} for each in classes}
-    return frozenset(name for each in classes if _is_rule(each.name, bases) for name in _name_of(each))
+    found = [match for text in texts for match in _RULE_PART.finditer(text)]
+    bases: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
+    for match in found:
+        if match["kind"]:
+            bases[kind := match["kind"]] = [
+                base.strip().rpartition(".")[2] for base in (match["bases"] or "").split(",")
+            ]
+        else:
+            names.setdefault(kind, []).append(match["name"])
+    return frozenset(name for kind, given in names.items() if _is_rule(kind, bases) for name in given)
 
 
-def _is_rule(name: str, bases: Mapping[str, set[str]]) -> bool:
-    return any(base.endswith("Rule") or _is_rule(base, bases) for base in bases.get(name, ()))
+def _is_rule(kind: str, bases: Mapping[str, list[str]]) -> bool:
+    return any(base.endswith("Rule") or _is_rule(base, bases) for base in bases.get(kind, ()))
 
 
 @cache
@@ -54,12 +65,3 @@ def keyword_arguments(module: str, function: str) -> Mapping[str, str]:
 def _folders(package: str) -> list[Path]:
     spec = find_spec(package)
     return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
-
-
-def _name_of(rule: ast.ClassDef) -> Iterator[str]:
-    for statement in rule.body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id="name")], value=ast.Constant(value=str(text))):
-                yield text
-            case ast.AnnAssign(target=ast.Name(id="name"), value=ast.Constant(value=str(text))):
-                yield text
