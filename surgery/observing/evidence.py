@@ -1,6 +1,5 @@
 """What rules may know about the model at hand: what its forward does, and what calibration data measures."""
 
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -84,7 +83,7 @@ class Evidence:
             if self.first_output is _UNKNOWN:
                 self.first_output = self._whole.output
             self._runs, self._unobserved, self._stale = dict(self._whole.runs), set(), set()
-            self._calls, self._own = _by_module(self._whole.calls), None
+            self._calls, self._own = self._whole.by_module(), None
         return self._whole
 
     def run(self, name: str) -> ModuleRun | None:
@@ -264,7 +263,7 @@ class Evidence:
         taken = {**seen.runs, name: replace(run, count=before.count)}
         runs.update(taken)
         self._held, self._pending = self._held + _held(taken), 0
-        self._calls |= _by_module(seen.calls)
+        self._calls |= seen.by_module()
         self._stale.update(outer_names(name))
 
     def _forget(self, name: str) -> None:
@@ -295,10 +294,3 @@ def _observe_whole(model: nn.Module, example: Example) -> Observation:
 
 def _held(runs: Mapping[str, ModuleRun]) -> int:
     return sum(run.held for run in runs.values())
-
-
-def _by_module(calls: Iterable[Call]) -> dict[str, list[Call]]:
-    found: Mapping[str, list[Call]] = defaultdict(list)
-    for call in calls:
-        found[call.module].append(call)
-    return dict(found)

@@ -79,6 +79,13 @@ class Observation:
                 found[call.module].add(call.function)
         return found
 
+    def by_module(self) -> dict[str, list[Call]]:
+        """The calls that each module's own forward made, in order."""
+        found: dict[str, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            found[call.module].append(call)
+        return dict(found)
+
     def users(self, tensor: Tensor) -> list[Call]:
         """The calls that read a tensor."""
         return self._readers.get(token(tensor), [])

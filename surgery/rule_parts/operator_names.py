@@ -29,3 +29,12 @@ ATTENTION = frozenset(
 # What a normalization, a gate or an average is written out with.
 MEANS = frozenset({"mean", "sum", "var", "var_mean", "std"})
 ARITHMETIC = frozenset({"add", "sub", "mul", "div", "pow", "sqrt", "rsqrt"})
+# What gates are made of, and the product that they are a factor of.
+GATE = (
+    CONVOLUTION
+    | LINEAR
+    | SOFTMAX
+    | MEANS
+    | {"mul", "relu", "silu", "gelu", "sigmoid", "hardsigmoid", "clamp", "hardtanh"}
+    | {"adaptive_avg_pool2d", "_adaptive_avg_pool2d"}
+)

@@ -16,7 +16,7 @@ from surgery.record import Edit, Refusal
 from surgery.risk import Risk
 from surgery.rule import Example, Promise, Rule, Stage, submodule
 from surgery.rule_parts.gates import Gate, find_and_measure, mean_gate
-from surgery.rule_parts.operator_names import CONVOLUTION, LINEAR, MEANS, SOFTMAX
+from surgery.rule_parts.operator_names import GATE
 from surgery.rules.channel_scale import ChannelScale
 
 
@@ -47,24 +47,7 @@ class GateInForward(Rule):
     name = "gate"
     promise = Promise.SAME_SHAPE
     risk = Risk.CONSTANT
-    removes = (
-        CONVOLUTION
-        | LINEAR
-        | SOFTMAX
-        | MEANS
-        | {
-            "mul",
-            "relu",
-            "silu",
-            "gelu",
-            "sigmoid",
-            "hardsigmoid",
-            "adaptive_avg_pool2d",
-            "_adaptive_avg_pool2d",
-            "clamp",
-            "hardtanh",
-        }
-    )
+    removes = GATE
     emits = frozenset({"mul"})
     stage = Stage.BLOCK
 

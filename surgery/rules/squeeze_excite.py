@@ -13,7 +13,7 @@ from surgery.record import Edit, Refusal
 from surgery.risk import Risk
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
 from surgery.rule_parts.gates import find_and_measure, mean_gate
-from surgery.rule_parts.operator_names import CONVOLUTION, LINEAR, MEANS, SOFTMAX
+from surgery.rule_parts.operator_names import GATE
 from surgery.rules.channel_scale import ChannelScale
 
 # What is known to gate its input, for surgery without example inputs.
@@ -45,24 +45,7 @@ class SqueezeExcite(Rule):
     name = "squeeze_excite"
     promise = Promise.SAME_SHAPE
     risk = Risk.CONSTANT
-    removes = (
-        CONVOLUTION
-        | LINEAR
-        | SOFTMAX
-        | MEANS
-        | {
-            "mul",
-            "relu",
-            "silu",
-            "gelu",
-            "sigmoid",
-            "hardsigmoid",
-            "adaptive_avg_pool2d",
-            "_adaptive_avg_pool2d",
-            "clamp",
-            "hardtanh",
-        }
-    )
+    removes = GATE
     emits = frozenset({"mul"})
     stage = Stage.BLOCK
     class_names = _KNOWN
