@@ -82,6 +82,7 @@ def test_none_is_not_lite(tmp_path: Path) -> None:
         (["gate", 3], "surgery[1]", "should be text, not 3"),
         (["gate", "silu_to_rellu"], "surgery[1]", "unknown rule 'silu_to_rellu'; did you mean 'silu_to_relu'?"),
         ({"rules": ["silu_to_rellu"]}, "surgery.rules[0]", "did you mean 'silu_to_relu'?"),
+        (["auto"], "surgery[0]", "stands for rules and is none; write it without brackets, or name rules"),
         ({"rules": "autoo"}, "surgery.rules", "did you mean 'auto'?"),
         ({"rule": "auto"}, "surgery.rule", "unknown field; did you mean 'rules'?"),
     ],

@@ -110,6 +110,11 @@ BAD_VALUES = [
     ("target: chip", "target: a/b", f":7: target: 'a/b' is not a name; {NAME_CURE}"),
     ("target: chip", "target: a..b", f":7: target: 'a..b' is not a name; {NAME_CURE}"),
     ("target: chip", "target: chip\nleft: {Softmax: ' '}", ":8: left.Softmax: has no text; write some"),
+    (
+        "target: chip",
+        "target: chip\nleft: {'*': slow}",
+        ":8: left.*: would leave whatever the target refuses; name an operator or layers",
+    ),
     ("target: chip", 'target: "a\\nb"', f":7: target: 'a\\nb' is not a name; {NAME_CURE}"),
     # names that do not exist
     ("target: chip", "target: chp", ":7: target: unknown target 'chp'; did you mean 'chip'?"),

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -13,7 +13,14 @@ Anchors = Annotated[
     Field(strict=False),
 ]
 
-Entry = Annotated[str, Field(min_length=1)]
+
+def _named(entry: str) -> str:
+    if not any(letter.isalnum() for letter in entry):
+        raise ValueError("would leave whatever the target refuses; name an operator or layers")
+    return entry
+
+
+Entry = Annotated[str, Field(min_length=1), AfterValidator(_named)]
 Reason = Annotated[str, Field(pattern=r"\S")]
 
 

@@ -40,7 +40,12 @@ def _of_recipe(name: str, recipe: Document, known: Known, profiles: Mapping[str,
     yield from check_name(recipe, ("train", "schedule"), "schedule", known["schedules"], "configs/schedules")
     place = _place_of_rules(recipe)
     for index, _ in enumerate(list_at(recipe, place)):
-        yield from check_name(recipe, (*place, index), "rule", registry.rules())
+        if text_at(recipe, (*place, index)) in ("auto", "default", "none"):
+            yield recipe.problem(
+                (*place, index), "stands for rules and is none", "write it without brackets, or name rules"
+            )
+        else:
+            yield from check_name(recipe, (*place, index), "rule", registry.rules())
     yield from _lite_or_not(name, recipe)
     yield from _of_export(recipe)
     for profile, document in profiles.items():

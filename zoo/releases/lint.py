@@ -8,7 +8,7 @@ from pydantic import Field
 
 from zoo.config import Config, Positive
 from zoo.linting import left
-from zoo.linting.report import Finding, Report
+from zoo.linting.report import Finding, Report, Verdict
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -27,7 +27,7 @@ class Left(Config):
 class OnTarget(Config):
     """How much of the model a target accelerates, on whichever of its devices."""
 
-    clean: bool  # it refuses nothing
+    clean: bool  # it refuses nothing, and nothing was left open
     node_share: Share
     mac_share: Share
     subgraphs: Count
@@ -94,8 +94,9 @@ def _left(report: Report, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _on_target(report: Report) -> dict[str, Any]:
+    known = all(node.verdict is not Verdict.UNKNOWN for node in report.nodes)
     return {
-        "clean": report.clean,
+        "clean": report.clean and known,
         "node_share": report.summary.node_share,
         "mac_share": report.summary.mac_share,
         "subgraphs": len(report.summary.subgraphs),
