@@ -104,6 +104,19 @@ def test_what_no_rule_removes_is_left_with_the_reason() -> None:
     assert "1: LogSigmoid: not listed; no rule removes log_sigmoid here" in found.as_text()
 
 
+def test_what_the_recipe_leaves_stays_with_its_reason() -> None:
+    judge = linted_by(refuse(nn.Hardswish, operator="hardswish"))
+
+    def lint(model: nn.Module) -> Linted:
+        found = judge(model)
+        kept = tuple(replace(each, left="slow") if each.layer == "2" else each for each in found.rejected)
+        return replace(found, rejected=kept)
+
+    found = choose(network(nn.Hardswish(), nn.Hardswish()), lint, EVERYTHING, IMAGE, [IMAGE])
+    assert sites(found) == {"spell_out_hardswish": ("1",)}
+    assert [(each.finding.module, each.why) for each in found.left] == [("2", "the recipe leaves it: slow")]
+
+
 def test_what_a_rule_refuses_is_left_with_its_reason() -> None:
     model = network(nn.Conv2d(4, 4, 7, padding=3), nn.Conv2d(4, 4, 7, padding=3))
     model[2].weight = model[1].weight

@@ -132,19 +132,16 @@ def _baseline(model: Model) -> Settings:
 def _surgery(model: Model) -> Settings:
     schedule, chosen = model.schedule, model.recipe.surgery
     own = {"surgery": as_json(chosen), "batch_size": schedule.batch_size, "seed": schedule.seed}
-    return own | _linted(model) if chosen.rules == "auto" else own
+    return own | _judged(model) if chosen.rules == "auto" else own
 
 
-def _check(model: Model) -> Settings:
-    return _linted(model) | {"left": dict(model.recipe.left)}
-
-
-def _linted(model: Model) -> Settings:
-    """What is linted, and for which device."""
+def _judged(model: Model) -> Settings:
+    """What is linted, for which device, and what the recipe leaves to its host."""
     return _written(model) | {
         "target_name": model.recipe.target,
         "target_sha256": model.library.target_digests[model.recipe.target],
         "device": model.recipe.device or "",
+        "left": dict(model.recipe.left),
     }
 
 
@@ -202,7 +199,7 @@ class Step:
 STEPS: Mapping[str, Step] = {
     "baseline": Step(after=("data",), reads=("data",), settings=_baseline),
     "surgery": Step(after=("baseline",), reads=("data", "baseline"), settings=_surgery),
-    "check": Step(after=("surgery",), reads=("data", "baseline", "surgery"), settings=_check),
+    "check": Step(after=("surgery",), reads=("data", "baseline", "surgery"), settings=_judged),
     # A model that fails its check is not worth training, but what the check says does not change the training.
     "train": Step(after=("check",), reads=("data", "baseline", "surgery"), settings=_train),
     "export": Step(after=("train",), reads=("data", "baseline", "surgery", "train"), settings=_export),

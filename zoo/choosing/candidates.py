@@ -31,8 +31,8 @@ class Pick:
 
 
 def considered(rejected: Iterable[Rejected]) -> list[Rule]:
-    """The rules that remove an operator that is refused."""
-    operators = frozenset().union(*(each.operators for each in rejected))
+    """The rules that remove an operator that is refused and that the recipe does not leave."""
+    operators = frozenset().union(*(each.operators for each in rejected if not each.left))
     return [rule for rule in surgery.rules().values() if rule.removes & operators]
 
 

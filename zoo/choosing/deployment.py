@@ -1,6 +1,7 @@
 """How a model reaches its device: deployed by its task, exported, simplified, read and linted, as the build does it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ class Deployment:
     target: Target
     target_name: str
     device: str = ""
+    left: Mapping[str, str] = field(default_factory=dict)  # what the recipe leaves to the host, and why
 
     @property
     def opset(self) -> int:
@@ -45,7 +47,7 @@ class Deployment:
     def lint(self, model: nn.Module, image: Tensor) -> Linted:
         """What the target refuses, by the model's layers; as ``report``."""
         report, graph, deployed = self._linted(model, image)
-        return of_model(report, graph, model, deployed)
+        return of_model(report, graph, model, deployed, self.left)
 
     def _linted(self, model: nn.Module, image: Tensor) -> tuple[Report, Graph, nn.Module]:
         task = tasks.find(self.origin.task)

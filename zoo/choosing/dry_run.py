@@ -1,9 +1,9 @@
 """What ``surgery: auto`` would do to a model for a target, without training anything."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -35,6 +35,7 @@ class Asked:
     export: Export
     target: str | None = None
     device: str = ""
+    left: Mapping[str, str] = field(default_factory=dict)
 
 
 def explain(
@@ -74,13 +75,15 @@ def _built(
     if name is None:
         raise UnknownName(f"{model}: no recipe of that name, so that a target has to be named; add --target")
     origin = _origin(asked.source, size)
+    own = name == asked.target  # what the recipe says of its target holds for no other
     deployment = Deployment(
-        asked.name,
-        origin,
-        asked.export,
-        reading.read(name, root),
-        name,
-        device or (asked.device if name == asked.target else ""),
+        name=asked.name,
+        origin=origin,
+        export=asked.export,
+        target=reading.read(name, root),
+        target_name=name,
+        device=device or (asked.device if own else ""),
+        left=asked.left if own else {},
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(SEED)
@@ -96,7 +99,7 @@ def _asked(model: str, root: Path | None) -> Asked:
     recipes = library.load(root).recipes if root is not None else {}
     if model in recipes:
         recipe = recipes[model]
-        return Asked(model, recipe.source, recipe.export, recipe.target, recipe.device or "")
+        return Asked(model, recipe.source, recipe.export, recipe.target, recipe.device or "", recipe.left)
     name, _, rest = model.partition("/")
     if not rest:
         raise UnknownName(

@@ -63,7 +63,9 @@ def _followed(state: State) -> tuple[str, ...]:
 
 
 def _why_left(rejected: Rejected, state: State, proposals: Proposals, order: Order) -> str:
-    """What every rule that removes such an operator has against doing it here."""
+    """The recipe's reason, or what every rule that removes such an operator has against doing it here."""
+    if rejected.left:
+        return f"the recipe leaves it: {rejected.left}"
     said: dict[str, None] = {}
     for rule in considered([rejected]):
         refusals = [each for each in proposals.get(rule.name, ()) if isinstance(each, Refusal)]

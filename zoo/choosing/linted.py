@@ -1,11 +1,12 @@
 """A model as its target sees it: what is refused, by the layers of the model that surgery operates on."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from zoo.graph.view import Graph, Node
+from zoo.linting.left import reason
 from zoo.linting.report import Finding, Report
 
 # ATen operators that a node may come from, where the file does not say.
@@ -37,6 +38,7 @@ class Rejected:
     layer: str
     operators: frozenset[str]
     exact: bool = True  # whether the model has a layer of that very name; else this is what holds it
+    left: str = ""  # why the recipe leaves it to the host, where it does
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,16 @@ class Linted:
 Lint = Callable[[nn.Module], Linted]
 
 
-def of_model(report: Report, graph: Graph, model: nn.Module, deployed: nn.Module) -> Linted:
-    """A report by the layers of ``model``, which ``deployed`` is made of."""
+def of_model(
+    report: Report, graph: Graph, model: nn.Module, deployed: nn.Module, left: Mapping[str, str] | None = None
+) -> Linted:
+    """A report by the layers of ``model``, which ``deployed`` is made of; ``left`` is the recipe's."""
     nodes = {node.name: node for node in graph.nodes}
     names = {name for name, _ in model.named_modules()}
     prefix = prefix_of(model, deployed)
     errors = report.of_severity("error")
-    rejected = tuple(_rejected(each, nodes[each.node], names, prefix) for each in errors if each.node in nodes)
+    found = (_rejected(each, nodes[each.node], names, prefix) for each in errors if each.node in nodes)
+    rejected = tuple(replace(each, left=reason(each.finding, left or {})) for each in found)
     return Linted(report, rejected, tuple(each for each in errors if each.node not in nodes))
 
 

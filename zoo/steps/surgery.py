@@ -72,6 +72,7 @@ def _chosen(job: Job, source: nn.Module, origin: Origin, batches: Sequence[Tenso
         read_same(name, job.settings["target_sha256"], job.root),
         name,
         job.settings["device"],
+        job.settings["left"],
     )
     image = batches[0][:1]
     return choose(source, lambda model: deployment.lint(model, image), deployment.order, (image,), batches[:1])
