@@ -8,7 +8,7 @@ from torch import nn
 
 import surgery
 from zoo.choosing import dry_run
-from zoo.choosing.candidates import concerns, picks
+from zoo.choosing.candidates import concerns, considered, picks
 from zoo.choosing.emitted import WRITTEN, hopeless, unlisted
 from zoo.choosing.linted import Linted, Rejected, of_model, prefix_of
 from zoo.errors import MissingLibrary, UnknownName
@@ -156,3 +156,12 @@ def test_a_dry_run_of_a_library_s_model() -> None:
     found = dry_run.explain("torchvision/squeezenet1_1", "tidl-9.1", "AM62A", root=ROOT, size=64)
     assert (found.target, found.device, found.clean) == ("tidl-9.1", "AM62A", True)
     assert found.as_text().startswith("surgery for tidl-9.1 AM62A: ")
+
+
+def test_what_is_refused_carries_the_recipes_reason_by_operator_or_layer() -> None:
+    model, node = Inner(), Node("n", "Sigmoid", (), (Value("y"),), module="block.1", torch_op="sigmoid")
+    graph = Graph((node,), (), (), {"": 18}, 8)
+    for entry, why in (("Sigmoid", "few"), ("block.*", "few"), ("Softmax", "")):
+        (found,) = of_model(report("n", "Sigmoid", "block.1"), graph, model, model, {entry: "few"}).rejected
+        assert found.left == why
+        assert bool(considered([found])) == (not why)
