@@ -28,7 +28,7 @@ operators:
 
 def settings(build: SmallBuild, surgery: Any, target: str = "parts") -> dict[str, Any]:
     about = {"target_name": target, "target_sha256": digest(reading.read(target, build.root)), "device": ""}
-    written = {"export": EXPORT, "opset": 18, "ir_version": None}
+    written = {"export": EXPORT, "opset": 18, "ir_version": None, "left": {}}
     chosen = as_json(Surgery.model_validate(surgery))
     return {"surgery": chosen | {"calibration_batches": 2}, "batch_size": 4, "seed": 0, **about, **written}
 
