@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 import surgery
 from zoo import tasks
-from zoo.config import Dataset, Distillation, Optimizer, Preprocessing, Schedule
+from zoo.config import Dataset, Preprocessing
 from zoo.data.summary import read_summary
 from zoo.errors import DatasetError, StepError, UnknownName
 from zoo.job import Job
 from zoo.layouts import imagefolder
 from zoo.origin import Origin
 from zoo.preprocess import Transform, cropped, to_rgb
+from zoo.schedule import Distillation, Optimizer, Schedule
 from zoo.source_model import load_weights, save_weights, source_model
 from zoo.steps import baseline, data, train
 from zoo.tasks import classification

@@ -12,12 +12,13 @@ import yaml
 from torch import Tensor, nn
 
 from zoo import atomic
-from zoo.config import Dataset, Distillation, Optimizer, Preprocessing, Schedule
+from zoo.config import Dataset, Preprocessing
 from zoo.data.summary import SUMMARY
 from zoo.datasets import digit_scenes_detection
 from zoo.detection.images import NOTHING
 from zoo.detection.objective import DetectionLoss, feature_distance, memory_format, own_loss
 from zoo.layouts import coco
+from zoo.schedule import Distillation, Optimizer, Schedule
 from zoo.sources import mmyolo
 from zoo.tasks import detection
 

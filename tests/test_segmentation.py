@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import surgery
 import zoo
 from zoo import layouts, tasks
-from zoo.config import Dataset, Distillation, Optimizer, Preprocessing, Schedule
+from zoo.config import Dataset, Preprocessing
 from zoo.data.label_maps import IGNORED
 from zoo.data.summary import SUMMARY, read_summary
 from zoo.errors import DatasetError
@@ -32,6 +32,7 @@ from zoo.onnx.session import Session
 from zoo.origin import Licences, Origin
 from zoo.preprocess import GREY, Transform, letterboxed, normalised, to_pixels, to_rgb
 from zoo.recipe import Export, Recipe, as_json
+from zoo.schedule import Distillation, Optimizer, Schedule
 from zoo.segmentation.augmentation import scale_crop_flip, shift
 from zoo.segmentation.deployed import Segmenter, without_auxiliary
 from zoo.segmentation.loss import SegmentationLoss

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo import progress
-from zoo.config import Optimizer, Preprocessing, Schedule
+from zoo.config import Preprocessing
 from zoo.errors import DatasetError, TrainingDiverged
 from zoo.layouts.imagefolder import Images
+from zoo.schedule import Optimizer, Schedule
 from zoo.source_model import load_weights, save_weights
 from zoo.training import checkpoints
 from zoo.training.hooks import EpochEnd

@@ -1,4 +1,4 @@
-"""What the shared YAML under configs/ may say: datasets, schedules and profiles; zoo.targets.target has the targets."""
+"""What the shared YAML under configs/ may say: datasets and profiles; see zoo.schedule and zoo.targets.target too."""
 
 from typing import Annotated, Literal
 
@@ -60,44 +60,6 @@ class Dataset(Config):
     homepage: str | None = None
 
 
-class Optimizer(Config):
-    """Arguments of the optimizer; ``lr`` is for the schedule's batch size."""
-
-    type: Literal["SGD", "AdamW"] = "SGD"
-    lr: Annotated[float, Field(gt=0)]
-    momentum: Fraction = 0.9
-    nesterov: bool = False
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-
-
-class Distillation(Config):
-    """What the source teaches: ``weight`` of its term in the loss.
-
-    Of a classifier and a segmenter by logits (Hinton et al. 2015) at the softmax ``temperature``; of a detector by what
-    its neck gives, where there is no temperature.
-    """
-
-    weight: Annotated[float, Field(gt=0, le=1)] = 0.5
-    temperature: Annotated[float, Field(gt=0)] = 2.0
-
-
-class Schedule(Config):
-    """How long and how to train: linear warm-up, then cosine decay to zero."""
-
-    description: str
-    epochs: Positive
-    batch_size: Positive
-    optimizer: Optimizer
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-    label_smoothing: Fraction = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] | None = None  # longer gradients, of all weights, are scaled to this
-    ema_decay: Fraction | None = None  # exponential moving average of the weights, per iteration
-    distillation: Distillation | None = Distillation()  # used where the model has a teacher
-    augmentation: Literal["none", "shift", "crop_flip"] = "none"  # how a part is cropped is the task's
-    workers: Annotated[int, Field(ge=0)] = 0  # data-loading processes
-    seed: int = 0
-
-
 class ProfileTask(Config):
     """Which data and schedules a task uses in a profile."""
 
@@ -114,6 +76,14 @@ class ProfileModel(Config):
     train: Name | None = None
 
 
+class Launch(Config):
+    """On how many devices training runs: one process for each, started by torchrun where there are several."""
+
+    launcher: Literal["none", "torchrun"] = "none"
+    devices: Positive = 1  # of one node
+    nodes: Positive = 1
+
+
 class Profile(Config):
     """Which data and schedules a build uses."""
 
@@ -122,4 +92,5 @@ class Profile(Config):
     starter: Annotated[tuple[Name, ...], Field(strict=False)] = ()
     tasks: dict[str, ProfileTask]
     models: dict[str, ProfileModel] = {}  # by recipe
+    launch: Launch = Launch()  # a recipe can say otherwise under train
     timeout_minutes: dict[str, Positive] = {}  # by step; `default` for those not named

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo import layouts
-from zoo.config import Config, Dataset, ProfileTask, Schedule
+from zoo.config import Config, Dataset, ProfileTask
 from zoo.errors import UnknownName, did_you_mean
 from zoo.reading.library import Library
 from zoo.recipe import Recipe, as_json
+from zoo.schedule import Schedule
 from zoo.targets.target import Target
 
 Settings = dict[str, Any]

@@ -40,6 +40,16 @@ class Source(Config):
         return self.model or self.config or ""
 
 
+class WarmStart(Config):
+    """What replaced layers start from, measured on calibration images; each part can be switched off."""
+
+    gates: bool = True  # a removed gate becomes its mean, folded into the next layer; else it becomes one
+    norms: bool = True  # BatchNorm in place of another normalisation starts from what that one gave; else as made
+    statistics: bool = True  # BatchNorm's statistics are measured anew; else they are the source's
+    refit: bool = True  # layers behind an edit are fitted by least squares to what they gave in the source
+    reconstruction_steps: Annotated[int, Field(ge=0)] = 0  # of an optimizer that fits block by block to the source
+
+
 class Surgery(Config):
     """Which rules to apply: ``auto`` for what the target needs, ``default`` for all but options whatever the target,
     ``none``, or exactly those of a list.
@@ -52,7 +62,8 @@ class Surgery(Config):
         "default"
     )
     expect: Literal["edits", "no_edits"] = "edits"  # no_edits: nothing to replace; the release is not called lite
-    calibration_batches: Positive = 16  # training batches that mean gates and BatchNorm statistics come from
+    calibration_batches: Positive = 16  # training batches that the warm start is measured on
+    warm_start: WarmStart = WarmStart()
 
     @model_validator(mode="before")
     @classmethod
@@ -73,8 +84,19 @@ class Train(Config):
 
     schedule: Name | None = None
     epochs: Positive | None = None
-    lr: Annotated[float, Field(gt=0)] | None = None
-    teacher: bool = True  # the source model teaches by its logits
+    lr: AboveZero | None = None
+    batch_size: Positive | None = None  # the learning rate is scaled with it (Goyal et al. 2017)
+    teacher: bool = True  # the source model teaches
+    launcher: Literal["none", "torchrun"] | None = None  # these three: none, the profile's
+    devices: Positive | None = None  # of one node
+    nodes: Positive | None = None
+
+
+class Accept(Config):
+    """What a release has to reach; shares of the task's metric, which is between 0 and 1."""
+
+    lost_at_most: Annotated[float, Field(ge=0, lt=1)] | None = None  # the source's minus the lite model's
+    at_least: dict[Name, Annotated[float, Field(gt=0, le=1)]] = {}  # the lite model's, by profile
 
 
 class Export(Config):
@@ -99,6 +121,7 @@ class Recipe(Config):
     surgery: Surgery = Surgery()
     train: Train = Train()
     export: Export = Export()
+    accept: Accept = Accept()
     left: dict[Entry, Reason] = Field(default={})  # what the target refuses and stays: operator or layer (*), and why
 
 

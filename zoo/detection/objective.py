@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.config import Distillation, Preprocessing
+from zoo.config import Preprocessing
 from zoo.preprocess import normalised
+from zoo.schedule import Distillation
 
 # Heads whose losses are multiplied by the number of images; the others' are means over what is assigned.
 TIMES_IMAGES = {"YOLOv5Head", "YOLOv7Head", "YOLOv8Head"}

@@ -7,12 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from zoo.config import NAME_LENGTH, NAME_PATTERN, Config, Dataset, Profile, Schedule
+from zoo.config import NAME_LENGTH, NAME_PATTERN, Config, Dataset, Profile
 from zoo.errors import InvalidInput, Problem, did_you_mean
 from zoo.reading import references, strict_yaml, target_references
 from zoo.reading.document import Document, shown, shown_path
 from zoo.reading.validation import NAME_CURE, validate
 from zoo.recipe import Recipe
+from zoo.schedule import Schedule
 from zoo.targets import extending, identity
 from zoo.targets.target import Target
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.config import Distillation, Preprocessing
+from zoo.config import Preprocessing
 from zoo.data.label_maps import IGNORED
 from zoo.preprocess import normalised
+from zoo.schedule import Distillation
 
 AUXILIARY_WEIGHT = 0.5  # of the auxiliary head's loss, as torchvision's published segmenters were trained
 

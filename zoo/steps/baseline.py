@@ -7,12 +7,13 @@ from torch import nn
 
 from zoo import sources, tasks
 from zoo.atomic import write_json, write_text
-from zoo.config import Dataset, Preprocessing, Schedule
+from zoo.config import Dataset, Preprocessing
 from zoo.data.summary import DatasetSummary, read_summary
 from zoo.errors import DatasetError, StepError
 from zoo.job import Job, Result
 from zoo.origin import Origin
 from zoo.recipe import Source
+from zoo.schedule import Schedule
 from zoo.source_model import save_weights, source_model
 
 

@@ -9,10 +9,10 @@ from torch import nn
 
 from zoo import tasks
 from zoo.atomic import write_json, write_text
-from zoo.config import Schedule
 from zoo.job import Job, Result
 from zoo.origin import Origin
 from zoo.rebuild import lite_model, read_plan
+from zoo.schedule import Schedule
 from zoo.source_model import load_weights, save_weights, source_model
 
 

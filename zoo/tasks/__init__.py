@@ -5,11 +5,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from zoo.config import Preprocessing, Schedule
+from zoo.config import Preprocessing
 from zoo.errors import UnknownName, did_you_mean
 from zoo.origin import Origin
 from zoo.reading import registry
 from zoo.recipe import Export
+from zoo.schedule import Schedule
 
 if TYPE_CHECKING:
     import onnx

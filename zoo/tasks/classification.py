@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
-from zoo.config import Distillation, Preprocessing, Schedule
+from zoo.config import Preprocessing
 from zoo.data.summary import read_summary
 from zoo.layouts import imagefolder
 from zoo.origin import Origin
 from zoo.predicting.predictions import ClassScores
 from zoo.preprocess import Transform, normalised
 from zoo.recipe import Export
+from zoo.schedule import Distillation, Schedule
 from zoo.training.images import ImageSet, batches, training_loader
 from zoo.training.inputs import drawn, spaced
 

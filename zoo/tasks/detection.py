@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import surgery
 from zoo import layouts
-from zoo.config import Preprocessing, Schedule
+from zoo.config import Preprocessing
 from zoo.data.summary import read_summary
 from zoo.detection.decoding import Decoded
 from zoo.detection.deploying import RETURNS, deployable, descriptions, host_boundary, loadable, outputs, predicted
@@ -20,6 +20,7 @@ from zoo.detection.objective import DetectionLoss, memory_format
 from zoo.detection.placing import into_image
 from zoo.detection.suppression import Detections, detections
 from zoo.preprocess import normalised, placement
+from zoo.schedule import Schedule
 from zoo.training.images import batches, training_loader
 from zoo.training.inputs import drawn, spaced
 

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 import surgery
 from zoo import layouts
-from zoo.config import Preprocessing, Schedule
+from zoo.config import Preprocessing
 from zoo.data.summary import read_summary
 from zoo.errors import DatasetError
 from zoo.origin import Origin
 from zoo.predicting.predictions import ClassMask
 from zoo.preprocess import Transform, normalised
 from zoo.recipe import Export
+from zoo.schedule import Schedule
 from zoo.segmentation.deployed import PixelClasses, Segmenter, without_auxiliary
 from zoo.segmentation.loss import SegmentationLoss, outputs_of
 from zoo.segmentation.metric import class_iou, confusion, mean_iou, pixel_accuracy

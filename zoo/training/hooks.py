@@ -16,8 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from zoo import progress
 from zoo.atomic import write_text
-from zoo.config import Schedule
 from zoo.errors import TrainingDiverged
+from zoo.schedule import Schedule
 from zoo.training import checkpoints
 from zoo.training.optimizer import learning_rate
 

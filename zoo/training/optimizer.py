@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.config import Schedule
+from zoo.schedule import Schedule
 
 
 def optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

@@ -19,8 +19,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from zoo.config import Schedule
 from zoo.errors import TrainingDiverged
+from zoo.schedule import Schedule
 from zoo.training.hooks import EpochEnd, Evaluate, Pace
 from zoo.training.images import one_line_errors
 from zoo.training.learner import Learner, Objective
