@@ -18,6 +18,8 @@ from surgery.observing.shapes import shape_of
 from surgery.operating.rewrite import call_new_module
 from surgery.patterns.pattern import CallPattern, Match, Pattern
 from surgery.patterns.snippet import any_module, constant
+from surgery.reconstruction.reconstruct import Reconstruction, reconstruct
+from surgery.reconstruction.refit import Refit, refit
 from surgery.record import Edit, LeftAlone, Plan, Refusal, Report
 from surgery.registry import rules
 from surgery.replacement.dictionary import dictionary_rules, get_replacement_dict_default
@@ -25,6 +27,7 @@ from surgery.replacement.lite_fx import DictionaryReport, SurgeryModule, convert
 from surgery.replay import replay
 from surgery.risk import Risk
 from surgery.rule import Decline, Example, Promise, Rule, Stage
+from surgery.warm_start import WarmStart
 
 __all__ = [
     "CallPattern",
@@ -40,6 +43,8 @@ __all__ = [
     "Plan",
     "PlanMismatch",
     "Promise",
+    "Reconstruction",
+    "Refit",
     "Refusal",
     "Report",
     "Risk",
@@ -47,6 +52,7 @@ __all__ = [
     "Stage",
     "SurgeryError",
     "SurgeryModule",
+    "WarmStart",
     "any_module",
     "before_after",
     "call_new_module",
@@ -60,7 +66,9 @@ __all__ = [
     "lite",
     "operators",
     "proposals",
+    "reconstruct",
     "reestimate_batchnorm",
+    "refit",
     "replace_unsupported_layers",
     "replay",
     "rules",

@@ -19,7 +19,12 @@ def reestimate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> None:
     Changes ``model`` in place; layers without running statistics, dropout and train/eval flags stay as they are, and
     so do layers that no batch reaches or that get one value per channel, of which no variance can be measured.
     """
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    measure_statistics(model, [m for m in model.modules() if isinstance(m, _BatchNorm)], batches)
+
+
+def measure_statistics(model: nn.Module, layers: Iterable[_BatchNorm], batches: Iterable[Any]) -> None:
+    """``reestimate_batchnorm`` of some of the model's layers."""
+    layers = [layer for layer in layers if layer.running_mean is not None]
     batches = iter(batches)
     first = next(batches, None)
     if first is None or not layers:

@@ -24,6 +24,7 @@ from surgery.operating.undo import preserved
 from surgery.operating.verify import BatchCheck, broken_promise
 from surgery.record import Edit, LeftAlone, Plan, Refusal, Report
 from surgery.rule import Promise, Rule, Stage
+from surgery.warm_start import DEFAULT, WarmStart
 
 # Calls that no rule is about, told to the user: they move data across the whole image or sort it.
 REPORTED = frozenset({"roll", "grid_sample", "unfold", "fold", "topk", "sort", "argsort", "fft2", "rfft2", "irfft2"})
@@ -37,6 +38,7 @@ def lite(
     example_inputs: Any = None,
     calibration: Iterable[Tensor] | None = None,
     sites: Sites | None = None,
+    warm_start: WarmStart = DEFAULT,
 ) -> tuple[nn.Module, Report]:
     """A lite copy of ``model`` and the report of what was done and declined; ``model`` itself is left as it was.
 
@@ -45,13 +47,14 @@ def lite(
     promise is checked on the spot; a site where it does not hold is left and refused with the reason. With
     ``calibration`` (batches of model inputs, iterated several times) removed gates become their mean and BatchNorm
     statistics are measured anew. ``sites`` are the places where a rule may act, by the rule's name: those that its
-    edits carry, not the modules inside of them; a rule that is not in it acts wherever it matches.
+    edits carry, not the modules inside of them; a rule that is not in it acts wherever it matches. ``warm_start``
+    switches off parts of what replaced layers start from.
 
     Raises SurgeryError where a name is no rule, a named rule changes nothing, sites are given for a rule that is not
     applied, the model fails on its inputs or is one that cannot be operated on.
     """
     chosen, named = choose(rules)
-    return apply_rules(model, chosen, named, example_inputs, calibration, sites)
+    return apply_rules(model, chosen, named, example_inputs, calibration, sites, warm_start)
 
 
 def apply_rules(
@@ -61,11 +64,15 @@ def apply_rules(
     example_inputs: Any,
     calibration: Iterable[Tensor] | None,
     sites: Sites | None = None,
+    warm_start: WarmStart = DEFAULT,
 ) -> tuple[nn.Module, Report]:
     """``lite`` with rules in the order given; ``named``: each has to edit something, and cleanup acts by itself."""
     require_sites(sites, chosen)
+    if not isinstance(warm_start, WarmStart):
+        raise SurgeryError(f"warm_start is a {type(warm_start).__name__}; give a surgery.WarmStart")
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]), _no_collection():
-        return _apply(model, chosen, named, Example.of(example_inputs), _batches(calibration), sites or {})
+        batches = _batches(calibration)
+        return _apply(model, chosen, named, Example.of(example_inputs), batches, sites or {}, warm_start)
 
 
 def proposals(
@@ -108,14 +115,15 @@ def _apply(
     example: Example | None,
     batches: Iterable[Any] | None,
     sites: Sites,
+    warm_start: WarmStart,
 ) -> tuple[nn.Module, Report]:
     start = perf_counter()
-    evidence = Evidence(copy_model(model), example, batches)
+    evidence = Evidence(copy_model(model), example, batches, warm_start)
     edits, refusals = _settle(chosen, named, evidence, sites)
     wrong, fault = _look_at_all(model, edits, evidence)
     if wrong:  # each edit held by itself, together they do not: find the ones to leave
         running = evidence.running_seconds
-        evidence = Evidence(copy_model(model), example, batches)
+        evidence = Evidence(copy_model(model), example, batches, warm_start)
         evidence.running_seconds = running
         edits, refusals = _settle(chosen, named, evidence, sites, fault)
         wrong, _ = _look_at_all(model, edits, evidence)
@@ -126,10 +134,10 @@ def _apply(
     work = evidence.model
     after = fingerprint(work)
     plan = Plan(fingerprint(model), after, tuple(edits), example.describe() if example else None)
-    if any(edit.promise == Promise.SAME_SHAPE for edit in edits):
+    if warm_start.statistics and any(edit.promise == Promise.SAME_SHAPE for edit in edits):
         reestimate_batchnorm(work, () if batches is None else batches)
     left = _left_alone(evidence)
-    return work, Report(plan, tuple(refusals), left, perf_counter() - start, evidence.running_seconds)
+    return work, Report(plan, tuple(refusals), left, perf_counter() - start, evidence.running_seconds, warm_start)
 
 
 def _batches(calibration: Iterable[Any] | None) -> Iterable[Any] | None:

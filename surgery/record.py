@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from surgery.errors import PlanMismatch
+from surgery.warm_start import DEFAULT, WarmStart
 
 FORMAT = 2
 
@@ -92,6 +93,7 @@ class Report:
     left_alone: tuple[LeftAlone, ...] = ()
     seconds: float = field(default=0.0, compare=False)  # all of it
     running_seconds: float = field(default=0.0, compare=False)  # forward passes on the example inputs, part of seconds
+    warm_start: WarmStart = DEFAULT  # what replaced layers were to start from
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -119,4 +121,5 @@ class Report:
             "refusals": [asdict(refusal) for refusal in self.refusals],
             "left_alone": [asdict(left) for left in self.left_alone],
             "by_rule": self.by_rule(),
+            "warm_start": asdict(self.warm_start),
         }

@@ -21,6 +21,7 @@ from surgery.operating.modes import restored_modes
 from surgery.operating.undo import preserved
 from surgery.operating.verify import broken_promise
 from surgery.record import Promise
+from surgery.warm_start import DEFAULT, WarmStart
 
 # Modules that are nothing but a call of the function they are named for; rules match them as modules.
 _ONE_CALL = {
@@ -45,8 +46,15 @@ class Evidence:
     run again on what it received before.
     """
 
-    def __init__(self, model: nn.Module, example: Example | None, calibration: Iterable[Tensor] | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Example | None,
+        calibration: Iterable[Tensor] | None,
+        warm_start: WarmStart = DEFAULT,
+    ) -> None:
         self.model = model
+        self.warm_start = warm_start
         self.example = example
         self.calibration = calibration
         self.running_seconds = 0.0  # spent in forward passes of the example

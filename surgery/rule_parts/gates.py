@@ -49,17 +49,19 @@ def find(observation: Observation) -> list[Gate]:
 
 
 def find_and_measure(evidence: Evidence) -> list[Gate]:
-    """All gates of a model; where there is calibration data their means are measured, for ``mean_gate`` to tell.
+    """All gates of a model; their means over the calibration data, where there is any, are what ``mean_gate`` tells.
 
-    The whole model is only looked at where some product could be a gate. Without example inputs there are none.
+    They are measured where the warm start has gates. The whole model is only looked at where some product could be a
+    gate. Without example inputs there are none.
     """
     if not any(_factor(call) for name, _ in evidence.modules() for call in evidence.calls(name)):
         return []
     observation = evidence.observation()
     gates = find(observation) if observation else []
     known = _measured.setdefault(evidence, {})
-    if evidence.calibration is not None and any((gate.module, gate.index) not in known for gate in gates):
-        known |= _measure(evidence.model, gates, evidence.calibration)
+    batches = evidence.calibration if evidence.warm_start.gates else None
+    if batches is not None and any((gate.module, gate.index) not in known for gate in gates):
+        known |= _measure(evidence.model, gates, batches)
     return gates
 
 

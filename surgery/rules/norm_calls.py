@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from surgery.batchnorm import measure_statistics
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import canonical
 from surgery.observing.shapes import example, shape_of
@@ -81,11 +82,18 @@ class NormCallToBatchnorm(Rule):
         return call_new_module(graph, f"{self.name}_{match.root.name}", layer, (x, *affine))
 
     def warm_start(self, model: nn.Module, edit: Edit, evidence: Evidence) -> None:
-        """Statistics of the example inputs; with calibration data all are measured in the end."""
-        if evidence.calibration is not None or not evidence.has_run(edit.site):
+        """Statistics of the calibration data, in the end where all are measured anew; without data of the example."""
+        batches, warm = evidence.calibration, evidence.warm_start
+        if not warm.norms or (batches is not None and warm.statistics):
             return
-        module, given = submodule(model, edit.site), evidence.received(edit.site)
+        module = submodule(model, edit.site)
         fresh = [m for n, m in module.named_children() if n.startswith(self.name) and isinstance(m, ChannelBatchNorm)]
+        if batches is not None:
+            measure_statistics(model, fresh, batches)
+            return
+        if not evidence.has_run(edit.site):
+            return
+        given = evidence.received(edit.site)
         with restored_modes(module), torch.no_grad():
             module.eval()
             for layer in fresh:

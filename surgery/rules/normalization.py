@@ -97,7 +97,8 @@ class NormToBatchnorm(Rule):
     def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         """As for every rule; what the layers do is measured while they are there."""
         proposals = list(super().propose(model, evidence))
-        axes = {p.site: p.params["axis"] for p in proposals if isinstance(p, Edit)}
+        wanted = [p for p in proposals if isinstance(p, Edit)] if evidence.warm_start.norms else []
+        axes = {edit.site: edit.params["axis"] for edit in wanted}
         self._measured[evidence] = measure(evidence, axes) if axes else {}
         yield from proposals
 

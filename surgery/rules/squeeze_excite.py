@@ -40,7 +40,8 @@ class _Gate(nn.Module):
 
 class SqueezeExcite(Rule):
     """A module that multiplies its input by a gate, one factor per image and channel or per place, becomes the
-    gate's mean over the calibration data, one constant per channel; without data, an identity."""
+    gate's mean over the calibration data, one constant per channel; without data, or where the warm start leaves
+    gates out, an identity."""
 
     name = "squeeze_excite"
     promise = Promise.SAME_SHAPE
@@ -64,7 +65,7 @@ class SqueezeExcite(Rule):
             if not name:
                 yield Refusal(self.name, name, "the model itself is this layer; put it into a Sequential")
                 continue
-            measured = name in found and evidence.calibration is not None
+            measured = name in found and evidence.calibration is not None and evidence.warm_start.gates
             kind = original_class(type(module)).__name__
             params: dict[str, Any] = {"class": kind}
             if measured:

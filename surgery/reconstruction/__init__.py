@@ -1,0 +1,1 @@
+"""Fitting a lite model to its source, on images without labels, before any training."""
