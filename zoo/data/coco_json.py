@@ -44,7 +44,7 @@ def read(file: Path, present: Container[str]) -> Annotations:
 
     Raises DatasetError where it is no such file at all; what is wrong with single images or boxes is in ``faults``.
     """
-    images, annotations, categories = _lists(file)
+    images, annotations, categories = lists(file)
     names = _names(file, categories)
     ids = tuple(sorted(names))
     faults: dict[str, str] = {}
@@ -65,8 +65,8 @@ def read(file: Path, present: Container[str]) -> Annotations:
     return Annotations(ids, tuple(names[category] for category in ids), kept, faults)
 
 
-def _lists(file: Path) -> list[list[Any]]:
-    """The file's images, annotations and categories."""
+def lists(file: Path) -> list[list[Any]]:
+    """The images, annotations and categories of an annotation file; raises DatasetError where it is none."""
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

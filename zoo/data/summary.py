@@ -54,11 +54,7 @@ def described(
     it is of the content of the indexes and of the size of the others. Raises DatasetError naming a file that cannot be
     read, or whose name dataset.json could not hold.
     """
-    try:
-        lines = [_line(file, root, str(file.stat().st_size) if not inside else _content_digest(file)) for file in files]
-        lines += [_line(file, root, _content_digest(file)) for file in indexes]
-    except OSError as error:
-        raise DatasetError(f"{error.filename}: {error.strerror}; replace or remove it") from error
+    digest = files_digest(root, files, indexes, inside=inside)
     for text in (*labels, *skipped):
         if not _is_utf8(text):
             raise DatasetError(f"{root}: the name {text!a} is not UTF-8; rename it")
@@ -72,10 +68,28 @@ def described(
         counts=dict(counts),
         mean=dataset.mean,
         std=dataset.std,
-        digest=hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest(),
-        digest_of="paths and contents" if inside else "paths and sizes",
+        digest=digest,
+        digest_of=digest_of(inside=inside),
         skipped=tuple(skipped),
     )
+
+
+def files_digest(root: Path, files: Iterable[Path], indexes: Iterable[Path], *, inside: bool) -> str:
+    """The digest that tells one copy of a dataset from another; the arguments are those of ``described``.
+
+    Raises DatasetError naming a file that cannot be read.
+    """
+    try:
+        lines = [_line(file, root, str(file.stat().st_size) if not inside else _content_digest(file)) for file in files]
+        lines += [_line(file, root, _content_digest(file)) for file in indexes]
+    except OSError as error:
+        raise DatasetError(f"{error.filename}: {error.strerror}; replace or remove it") from error
+    return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def digest_of(*, inside: bool) -> Literal["paths and contents", "paths and sizes"]:
+    """What ``files_digest`` is over."""
+    return "paths and contents" if inside else "paths and sizes"
 
 
 def read_summary(folder: Path) -> DatasetSummary:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from zoo.config import Dataset
+from zoo.data.contents import Contents
 from zoo.data.summary import DatasetSummary
 from zoo.errors import UnknownName, did_you_mean
 from zoo.reading import registry
@@ -20,10 +21,10 @@ class Layout(Protocol):
     NAMES_CLASSES: bool  # whether the files say what the classes are called; where not, the config's ``labels`` do
     INDEXES: tuple[str, ...]  # globs of the files that list images or annotations: an edit inside them is a change
 
-    def summarise(self, name: str, dataset: Dataset, root: Path, *, inside: bool) -> DatasetSummary:
-        """What is under ``root``; ``inside``: generated, small, and described from its own folder.
+    def contents(self, dataset: Dataset, root: Path) -> Contents:
+        """What is under ``root``, as it is listed, and all that is wrong with the listing; no image is opened.
 
-        Raises DatasetError naming everything that is missing or wrong.
+        Raises DatasetError where a file is not what it must be for anything to be read of it.
         """
 
     def images(self, folder: Path, summary: DatasetSummary, split: str) -> Any:

@@ -4,19 +4,22 @@ A split may carry COCO's year, as in ``instances_train2017.json`` and ``train201
 """
 
 import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.config import Dataset
-from zoo.data import coco_json, image_files
+from zoo.data import coco_json
 from zoo.data.coco_json import Annotations, Box, Picture
-from zoo.data.summary import SPLITS, DatasetSummary, described, few, spellings
+from zoo.data.contents import Contents, Sample
+from zoo.data.summary import SPLITS, DatasetSummary, few, spellings
 from zoo.errors import DatasetError
 
 TASK = "detection"
 NAMES_CLASSES = True
 INDEXES = ("annotations/instances_*.json",)
+
+LAYOUT = "annotations/instances_<train|val>.json and <train|val>/<image>"
 
 
 @dataclass(frozen=True)
@@ -33,38 +36,30 @@ class Images:
     annotations: Path  # the annotation file; unlike the rest of this it still holds what is skipped
 
 
-def summarise(name: str, dataset: Dataset, root: Path, *, inside: bool) -> DatasetSummary:
-    """What is under ``root``: images and boxes, which are all looked at; pixels only with ``corrupt: skip``.
+def contents(dataset: Dataset, root: Path) -> Contents:
+    """What the annotation files under ``root`` say, all of which is looked at; no image is opened.
 
-    That leaves out images that cannot be decoded, and the entries of annotation files that cannot be meant. A class of
-    which train has no box is wrong too, as it cannot be learned, but for ``corrupt: skip``, which may have left it so;
-    not all of them. Raises DatasetError saying all at once.
+    A class of which train has no box is wrong, as it cannot be learned, but for ``corrupt: skip``, which may have left
+    it so; not all of them. Raises DatasetError where a file is no annotation file at all.
     """
     indexes = {split: _index(root, split) for split in SPLITS}
     missing = [f"{index.relative_to(root).as_posix()} is missing" for index in indexes.values() if not index.is_file()]
     if missing:
-        raise _not_whole(name, root, missing)
+        return Contents(LAYOUT, (), {}, tuple(missing))
     read = {split: _read(index) for split, index in indexes.items()}
-    faults: dict[str, str] = {}  # of what would be skipped: where, what
+    entries: dict[str, str] = {}
     for split, index in indexes.items():
-        faults |= _of_entries(index, read[split], root) | _of_files(index, read[split], root, dataset)
-    kept = {split: _files(indexes[split], read[split], root, faults) for split in SPLITS}
-    problems = _of_classes(read, dataset) + [f"no image of {split} is whole" for split in SPLITS if not kept[split]]
-    if faults and dataset.corrupt == "refuse":
-        facts = [f"{where}: {fact}" for where, fact in faults.items()]
-        problems.append(f"{few(facts, 'such')} (corrupt: skip in its config leaves them out)")
-    if problems:
-        raise _not_whole(name, root, problems)
-    return described(
-        name,
-        dataset,
-        root,
+        entries |= _of_entries(index, read[split], root)
+    return Contents(
+        LAYOUT,
         read["train"].labels,
-        {split: len(files) for split, files in kept.items()},
-        [file for files in kept.values() for file in files],
-        inside=inside,
-        indexes=indexes.values(),
-        skipped=tuple(faults),
+        {
+            split: [Sample(_folder(index) / picture.name, size=picture.size) for picture in read[split].pictures]
+            for split, index in indexes.items()
+        },
+        tuple(_of_images(read) + _of_classes(read, dataset)),
+        entries,
+        tuple(indexes.values()),
     )
 
 
@@ -108,32 +103,15 @@ def _place(index: Path, picture: Picture, root: Path) -> str:
     return (_folder(index) / picture.name).relative_to(root).as_posix()
 
 
-def _files(index: Path, read: Annotations, root: Path, faults: Container[str]) -> list[Path]:
-    places = [_place(index, picture, root) for picture in read.pictures]
-    return [root / place for place in places if place not in faults]
-
-
 def _of_entries(index: Path, read: Annotations, root: Path) -> dict[str, str]:
     """What is wrong in an annotation file, by the entry."""
     file = index.relative_to(root).as_posix()
     return {f"{file}: {entry}": fact for entry, fact in read.faults.items()}
 
 
-def _of_files(index: Path, read: Annotations, root: Path, dataset: Dataset) -> dict[str, str]:
-    """What is wrong with the images themselves, by the file."""
-    found = {}
-    for picture in read.pictures:
-        place = _place(index, picture, root)
-        try:
-            file = root / place
-            size = image_files.loaded(file).size if dataset.corrupt == "skip" else image_files.size(file)
-        except DatasetError as error:
-            found[place] = str(error).removeprefix(f"{file}: ").rpartition(";")[0]
-            continue
-        if size != picture.size:
-            told = "x".join(map(str, picture.size))
-            found[place] = f"is {size[0]}x{size[1]}, but {told} in its annotations"
-    return found
+def _of_images(read: Mapping[str, Annotations]) -> list[str]:
+    """Splits of which nothing is listed."""
+    return [f"no image of {split} is listed" for split, found in read.items() if not (found.pictures or found.faults)]
 
 
 def _of_classes(read: Mapping[str, Annotations], dataset: Dataset) -> list[str]:
@@ -151,10 +129,3 @@ def _of_classes(read: Mapping[str, Annotations], dataset: Dataset) -> list[str]:
     elif empty and dataset.corrupt == "refuse":
         found.append(f"train has no box of {few(empty, 'classes')} (corrupt: skip in its config allows that)")
     return found
-
-
-def _not_whole(name: str, root: Path, problems: Sequence[str]) -> DatasetError:
-    return DatasetError(
-        f"{root}: not a whole {name}: {', '.join(problems)}; expected {root}/annotations/instances_<train|val>.json "
-        "and <train|val>/<image>, see the homepage in its config"
-    )

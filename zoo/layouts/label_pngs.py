@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zoo.config import Dataset
 from zoo.data import image_files, label_maps
+from zoo.data.contents import Contents
 from zoo.data.label_maps import LabelledImages
 from zoo.data.summary import SPLITS, DatasetSummary, spellings
 
@@ -15,12 +16,12 @@ NAMES_CLASSES = False
 INDEXES = ()
 
 
-def summarise(name: str, dataset: Dataset, root: Path, *, inside: bool) -> DatasetSummary:
-    """What is under ``root``; raises DatasetError naming all that is wrong, as zoo.data.label_maps finds it."""
+def contents(dataset: Dataset, root: Path) -> Contents:
+    """What is under ``root``; no image is opened."""
     pairs = {split: _pairs(root, split) for split in SPLITS}
     problems = [f"images/{split}/ is missing or has no image" for split in SPLITS if not pairs[split]]
-    expected = f"{root}/images/<train|val>/<name>.jpg and labels/<train|val>/<name>.png, see the homepage in its config"
-    return label_maps.summarise(name, dataset, root, pairs, problems, inside=inside, expected=expected)
+    layout = "images/<train|val>/<name>.jpg and labels/<train|val>/<name>.png"
+    return label_maps.contents(dataset, pairs, problems, layout)
 
 
 def images(folder: Path, summary: DatasetSummary, split: str) -> LabelledImages:

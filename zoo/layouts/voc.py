@@ -11,6 +11,7 @@ from pathlib import Path
 
 from zoo.config import Dataset
 from zoo.data import label_maps
+from zoo.data.contents import Contents
 from zoo.data.label_maps import LabelledImages
 from zoo.data.summary import SPLITS, DatasetSummary, few
 
@@ -21,21 +22,18 @@ INDEXES = ("ImageSets/Segmentation/*.txt",)
 AUGMENTED = "trainaug"
 
 
-def summarise(name: str, dataset: Dataset, root: Path, *, inside: bool) -> DatasetSummary:
-    """What is under ``root``; raises DatasetError naming all that is wrong, as zoo.data.label_maps finds it.
+def contents(dataset: Dataset, root: Path) -> Contents:
+    """What the lists under ``root`` name; no image is opened.
 
-    An image that is in both splits is wrong too: it would be validated on what it was trained on.
+    An image that is in both splits is wrong: it would be validated on what it was trained on.
     """
     pairs = {split: _pairs(root, split) for split in SPLITS}
     problems = [f"{_list(root, split).name} is missing or empty" for split in SPLITS if not pairs[split]]
     if shared := sorted({image.stem for image, _ in pairs["train"]} & {image.stem for image, _ in pairs["val"]}):
         problems.append(f"{few(shared, 'images')} in both {_list(root, 'train').name} and val.txt")
-    expected = (
-        f"{root}/ImageSets/Segmentation/<train|val>.txt, JPEGImages/<name>.jpg and SegmentationClass/<name>.png, "
-        "see the homepage in its config"
-    )
-    lists = [_list(root, split) for split in SPLITS]
-    return label_maps.summarise(name, dataset, root, pairs, problems, inside=inside, expected=expected, indexes=lists)
+    lists = [file for split in SPLITS if (file := _list(root, split)).is_file()]
+    layout = "ImageSets/Segmentation/<train|val>.txt, JPEGImages/<name>.jpg and SegmentationClass/<name>.png"
+    return label_maps.contents(dataset, pairs, problems, layout, lists)
 
 
 def images(folder: Path, summary: DatasetSummary, split: str) -> LabelledImages:
