@@ -29,9 +29,12 @@ def command(name: str, version: int | None, index: str | None, json_: bool) -> N
 
 
 def _facts(manifest: "Manifest", folder: Path) -> list[tuple[str, str]]:
+    from zoo.releases.acceptance import told
     from zoo.releases.results import HEADER, cells
+    from zoo.releases.training import started, trained
 
     origin, size = manifest.origin, manifest.origin.preprocessing.size
+    accuracy, held = manifest.accuracy, manifest.acceptance
     edits = ", ".join(f"{rule} {count}" for rule, count in sorted(manifest.surgery.edits.items()))
     facts = [
         ("name", f"{manifest.name} v{manifest.version}"),
@@ -40,8 +43,13 @@ def _facts(manifest: "Manifest", folder: Path) -> list[tuple[str, str]]:
         ("target", manifest.target),
         ("lite", "yes" if manifest.lite else "no: surgery found nothing to replace"),
         ("edits", edits or "none"),
-        ("measured on", f"{manifest.accuracy.lite.dataset}, {manifest.accuracy.lite.images} images"),
+        *([("warm start", started(manifest.surgery.warm_start))] if manifest.surgery.warm_start else []),
+        ("measured on", f"{accuracy.lite.dataset}, {accuracy.lite.images} images"),
+        *([("measured as", origin.measured_as)] if origin.measured_as else []),
         *zip(HEADER[1:], cells(manifest)[1:], strict=True),
+        ("baseline", trained(accuracy.source)),
+        ("fine-tuning", trained(accuracy.lite)),
+        ("accepted", told(held, accuracy.headline) if held else "the recipe asks for nothing"),
         ("licences", "; ".join(f"{what}: {text}" for what, text in manifest.licences.model_dump().items())),
         ("folder", str(folder)),
     ]

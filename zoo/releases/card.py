@@ -7,9 +7,11 @@ from zoo.config import Preprocessing
 from zoo.linting.wording import counted, percent
 from zoo.metric_names import spelt
 from zoo.preprocess import GREY
+from zoo.releases.acceptance import told
 from zoo.releases.lint import Lint
-from zoo.releases.manifest import FILES, Evaluation, Manifest
+from zoo.releases.manifest import FILES, Manifest
 from zoo.releases.results import STAND_IN, cells, markdown
+from zoo.releases.training import started, trained
 
 NO_REASON = "no reason is given"
 
@@ -46,14 +48,16 @@ def _results(manifest: Manifest) -> str:
     measured = accuracy.lite
     data = f"`{measured.dataset}` ({measured.images} validation images, digest `{measured.dataset_digest[:12]}`)"
     stages = (("source", accuracy.source), ("after surgery", accuracy.after_surgery), ("final", accuracy.lite))
-    training = "\n".join(f"- {stage}: {_trained(evaluation)}" for stage, evaluation in stages)
+    training = "\n".join(f"- {stage}: {trained(evaluation)}" for stage, evaluation in stages)
     parity = manifest.onnx.parity
     return "\n\n".join(
         [
             markdown([cells(manifest)]),
             f"The metric is {spelt(accuracy.headline)} on {data} and says nothing about any other data."
             + (f" {STAND_IN}" if accuracy.stand_in else ""),
-            "What each was trained on:\n\n" + training,
+            *([f"Images are fitted as under Use, which is {how}."] if (how := manifest.origin.measured_as) else []),
+            *([f"The recipe's bound: {told(held, accuracy.headline)}."] if (held := manifest.acceptance) else []),
+            "What each was trained on, and for how long:\n\n" + training,
             "MACs are multiply-accumulates for one image, half the floating-point operations that "
             "torch.utils.flop_counter counts. Latency is the median for one image, with the quartiles as spread, of "
             f"{manifest.latency.rounds} rounds in which source and final model took turns; the speed-up is the "
@@ -63,11 +67,6 @@ def _results(manifest: Manifest) -> str:
             f"on {parity.images} validation images.",
         ]
     )
-
-
-def _trained(evaluation: Evaluation) -> str:
-    on = evaluation.trained_on.strip() or "not trained"
-    return f"{on}, {evaluation.epochs} epochs" if evaluation.epochs else on
 
 
 def _surgery(manifest: Manifest) -> str:
@@ -80,6 +79,8 @@ def _surgery(manifest: Manifest) -> str:
             for rule, count in sorted(manifest.surgery.edits.items())
         ]
         text = _table(header, rows) + "\n\nEvery edit, with the name of its module, is in `plan.json`."
+        if warm_start := manifest.surgery.warm_start:
+            text += f"\n\nThe warm start, measured on calibration images: {started(warm_start)}."
     if "explanation" in manifest.files:
         text += " Why the target needs each rule, and what no rule removes, is in `explanation.json`."
     refusals = "\n".join(f"- `{r.rule}` at `{r.site}`: {r.reason}" for r in manifest.surgery.refusals)

@@ -5,11 +5,12 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from zoo.config import Config, Name, Positive
 from zoo.index import Entry
 from zoo.origin import Origin
+from zoo.releases.acceptance import Acceptance
 from zoo.releases.lint import Count, Lint, essence
 
 FORMAT = 1
@@ -22,8 +23,10 @@ FILES: Mapping[str, str] = {
     "explanation": "explanation.json",  # why surgery chose its rules, where the target decides of them
 }
 WORDS = ("card", "lint", "explanation")  # files that say in words what the manifest holds
+DESCRIBED = ("seconds", "schedule", "training")  # of an evaluation: how the training went
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Stated = dict[str, JsonValue]
 
 
 class File(Config):
@@ -43,7 +46,9 @@ class Evaluation(Config):
     dataset_digest: str
     trained_on: str
     epochs: Count
-    seconds: float | None = None  # of training
+    seconds: float | None = None  # of training, wall time
+    schedule: str = ""  # the file in configs/schedules that it was trained by; none where it was not trained here
+    training: Stated = Field(default={})  # what the training says of itself, such as its learning rate
 
 
 class Accuracy(Config):
@@ -137,6 +142,7 @@ class SurgeryReport(Config):
     edits: dict[str, Count]  # by rule
     promises: dict[str, str]  # by rule: same_output or same_shape
     refusals: Annotated[tuple[Refusal, ...], Field(strict=False)] = ()
+    warm_start: Stated = Field(default={})  # its parts; releases from before it could be chosen have none
 
 
 class Licence(Config):
@@ -171,6 +177,7 @@ class Manifest(Config):
     content_sha256: Sha256
     files: dict[str, File]
     accuracy: Accuracy
+    acceptance: Acceptance | None = None  # none where the recipe asks for nothing
     costs: Costs
     latency: Latency
     onnx: Onnx
@@ -203,10 +210,11 @@ def content_digest(fields: Mapping[str, Any]) -> str:
     """SHA-256 over what a new version is worth making for.
 
     ``fields`` are release.json's; the version, the card, times, library versions and the commit are left out, because
-    they change with every build, and so is the linter's wording.
+    they change with every build, and so are the linter's wording and how the training is described, which the weights
+    follow from. What the recipe asks for is not: a release is known by what it was held to.
     """
     accuracy = {
-        stage: {k: v for k, v in fields["accuracy"][stage].items() if k != "seconds"}
+        stage: {k: v for k, v in fields["accuracy"][stage].items() if k not in DESCRIBED}
         for stage in ("source", "after_surgery", "lite")
     }
     files = {kind: file["sha256"] for kind, file in sorted(fields["files"].items()) if kind not in WORDS}
@@ -216,4 +224,6 @@ def content_digest(fields: Mapping[str, Any]) -> str:
         "lint": essence(fields["lint"]),
         **{key: fields[key] for key in ("name", "description", "lite", "target", "origin", "licences")},
     }
+    if asked := fields.get("acceptance"):
+        content["acceptance"] = {bound: asked[bound] for bound in ("lost_at_most", "at_least")}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

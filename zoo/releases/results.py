@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zoo import index
+from zoo.durations import duration
 from zoo.metric_names import spelt
 from zoo.releases import release
 from zoo.releases.manifest import Evaluation, Manifest, Timing
@@ -14,6 +15,7 @@ HEADER = (
     "before surgery",
     "after surgery",
     "fine-tuned",
+    "training time",
     "MACs (M)",
     "parameters (M)",
     "latency (ms)",
@@ -37,6 +39,7 @@ def cells(manifest: Manifest) -> tuple[str, ...]:
         _percent(accuracy.source, accuracy.headline) + _epochs(accuracy.source),
         _percent(accuracy.after_surgery, accuracy.headline),
         _percent(accuracy.lite, accuracy.headline) + _epochs(accuracy.lite),
+        f"{_time(accuracy.source)} -> {_time(accuracy.lite)}",
         f"{costs.source.macs / 1e6:.1f} -> {costs.lite.macs / 1e6:.1f}",
         f"{costs.source.parameters / 1e6:.2f} -> {costs.lite.parameters / 1e6:.2f}",
         f"{_timing(latency.source)} -> {_timing(latency.lite)}",
@@ -50,6 +53,13 @@ def _percent(evaluation: Evaluation, metric: str) -> str:
 
 def _epochs(evaluation: Evaluation) -> str:
     return f" ({evaluation.epochs} ep.)" if evaluation.epochs else ""
+
+
+def _time(evaluation: Evaluation) -> str:
+    """How long a model was trained; one that came with its weights, or needs no training, was not."""
+    if not evaluation.epochs:
+        return "none"
+    return "unknown" if evaluation.seconds is None else duration(evaluation.seconds)
 
 
 def _timing(timing: Timing) -> str:
