@@ -28,7 +28,7 @@ MODELS = ("mobilenet_v2_lite", "mobilenet_v3_small_lite")
 # What every stand-in step does: notes that it ran, obeys orders such as "crash", and leaves two files that follow
 # from nothing but its settings and its upstream's files.
 WORK = """
-import hashlib, json, os, signal, subprocess, sys, time
+import errno, hashlib, json, os, signal, subprocess, sys, time
 from pathlib import Path
 from zoo import index, progress
 from zoo.errors import StepError
@@ -61,6 +61,8 @@ def obey(order, job, root):
             raise StepError("the loss is not finite;\\nlower the learning rate")
         case ["bug"]:
             raise KeyError("nothing here")
+        case ["full"]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(job.folder / "curve.jsonl"))
         case ["crash"]:
             os.kill(os.getpid(), signal.SIGKILL)
         case ["exit"]:

@@ -12,9 +12,9 @@ from PIL import Image
 import surgery
 from zoo import atomic
 from zoo.config import Dataset, Preprocessing
+from zoo.data import judging
 from zoo.data.summary import SUMMARY
 from zoo.job import Job
-from zoo.layouts import imagefolder
 from zoo.origin import Licences, Origin
 from zoo.source_model import save_weights, source_model
 from zoo.steps import check, export, index, release
@@ -33,12 +33,15 @@ ORIGIN = Origin(
     num_classes=len(LABELS),
     labels=LABELS,
     preprocessing=Preprocessing(resize=SIZE, size=SIZE, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    measured_as="the evaluation that dataset speckles states",
     licences=Licences(code="BSD-3-Clause", weights="trained by this build; see its dataset's licence"),
 )
 RELEASE = {
     "name": NAME,
     "description": "A small one.",
     "recipe": {},
+    "accept": {},
+    "schedules": {"source": "scratch", "lite": "finetune"},
     "dataset_name": "speckles",
     "dataset_licence": "CC0-1.0",
     "target_name": "embedded",
@@ -168,5 +171,5 @@ def _write_data(folder: Path) -> None:
         std=ORIGIN.preprocessing.std,
         licence="CC0-1.0",
     )
-    summary = imagefolder.summarise("speckles", dataset, folder, inside=True)
+    summary = judging.summarise("speckles", dataset, folder, inside=True)
     atomic.write_json(folder / SUMMARY, summary.model_dump(mode="json"))

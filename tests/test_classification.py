@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import surgery
 from zoo import tasks
-from zoo.config import Dataset, Preprocessing
+from zoo.config import Dataset, Evaluation, Preprocessing
 from zoo.data.summary import read_summary
 from zoo.errors import DatasetError, StepError, UnknownName
 from zoo.job import Job
@@ -244,6 +244,7 @@ def test_baseline_surgery_and_fine_tuning_for_an_epoch_each(digits: Path, tmp_pa
     assert not (folders["baseline"] / "partial").exists()
     origin = Origin.model_validate_json((folders["baseline"] / "source.json").read_text())
     assert (origin.weights, origin.num_classes, origin.preprocessing) == (None, 10, SMALL)
+    assert origin.measured_as == "the size that profile demo has, as dataset digits states no evaluation"
     metrics = json.loads((folders["baseline"] / "metrics.json").read_text())
     assert (metrics["epochs"], metrics["images"], metrics["trained_on"]) == (1, 20, "digits, from scratch")
     source = source_model(origin)
@@ -319,11 +320,15 @@ def test_published_weights_are_loaded_and_not_trained(
     monkeypatch.setattr(torchvision, "published", lambda name, weights, image_size: model.state_dict())
     monkeypatch.setattr(torchvision, "labels", lambda name, weights: tuple("0123456789"))
     source = {"library": "torchvision", "model": "resnet18", "weights": "IMAGENET1K_V1"}
-    settings = baseline_settings(source=source, weights="published", schedule=None, input_size=None)
+    evaluated = DATASET.model_copy(update={"evaluation": Evaluation(resize=40, size=32)})  # which is not how these are
+    settings = baseline_settings(
+        source=source, weights="published", schedule=None, input_size=None, dataset=evaluated.model_dump(mode="json")
+    )
     result = baseline.run(job("baseline", tmp_path, settings, {"data": digits}))
     assert result.summary["epochs"] == 0
     origin = Origin.model_validate_json((tmp_path / "source.json").read_text())
     assert (origin.weights, origin.preprocessing.resize, origin.preprocessing.size) == ("IMAGENET1K_V1", 256, 224)
+    assert origin.measured_as == "how torchvision evaluates its weights IMAGENET1K_V1"
     loaded = source_model(origin)
     load_weights(loaded, tmp_path / "source.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))

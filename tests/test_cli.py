@@ -59,6 +59,7 @@ def test_show_prints_what_is_known(small_build: SmallBuild) -> None:
     assert facts["name"] == f"{NAME} v1"
     assert facts["source"].startswith("torchvision/mobilenet_v3_small")
     assert facts["lite"] == "yes"
+    assert "measured as     the evaluation that dataset speckles states\n" in done.stdout
     assert "hardswish_to_relu" in facts["edits"]
     assert facts["onnx"].startswith("model.onnx")
     released = json.loads((small_build.zoo / "models" / NAME / "v1" / "release.json").read_bytes())

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from zoo import atomic
 from zoo.config import Dataset, Preprocessing
+from zoo.data import judging
 from zoo.data.summary import SUMMARY, read_summary
 from zoo.datasets import digit_scenes_detection
 from zoo.detection.augmentation import seen
@@ -49,7 +50,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         description="test", task="detection", layout="coco", generator="digit_scenes_detection", num_classes=10,
         corrupt="skip", mean=SMALL.mean, std=SMALL.std, licence="none",
     )  # fmt: skip
-    summary = coco.summarise("digits", dataset, folder, inside=True)
+    summary = judging.summarise("digits", dataset, folder, inside=True)
     atomic.write_json(folder / SUMMARY, summary.model_dump(mode="json"))
     return folder
 

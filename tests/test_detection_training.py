@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from zoo import atomic
 from zoo.config import Dataset, Preprocessing
+from zoo.data import judging
 from zoo.data.summary import SUMMARY
 from zoo.datasets import digit_scenes_detection
 from zoo.detection.images import NOTHING
 from zoo.detection.objective import DetectionLoss, feature_distance, memory_format, own_loss
-from zoo.layouts import coco
 from zoo.schedule import Distillation, Optimizer, Schedule
 from zoo.sources import mmyolo
 from zoo.tasks import detection
@@ -191,7 +191,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         description="test", task="detection", layout="coco", generator="digit_scenes_detection", num_classes=10,
         corrupt="skip", mean=LETTERBOX.mean, std=LETTERBOX.std, licence="none",
     )  # fmt: skip
-    summary = coco.summarise("digits", dataset, folder, inside=True)
+    summary = judging.summarise("digits", dataset, folder, inside=True)
     atomic.write_json(folder / SUMMARY, summary.model_dump(mode="json"))
     return folder
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from zoo import datasets
 from zoo.config import Dataset
+from zoo.data import judging
 from zoo.data.label_maps import read_labels
 from zoo.data.summary import SPLITS, expanded_root, read_summary
 from zoo.datasets import digit_scenes
@@ -204,11 +205,11 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_one_s_own_is_verified_by_paths_and_sizes(tree: Path) -> None:
-    summary = imagefolder.summarise("pets", dataset(num_classes=2, root=str(tree)), tree, inside=False)
+    summary = judging.summarise("pets", dataset(num_classes=2, root=str(tree)), tree, inside=False)
     assert (summary.labels, summary.root) == (("cat", "dog"), str(tree))
     assert summary.digest_of == "paths and sizes"
     (tree / "val" / "dog" / "1.png").write_bytes(b"12345")
-    assert imagefolder.summarise("pets", dataset(num_classes=2), tree, inside=False).digest != summary.digest
+    assert judging.summarise("pets", dataset(num_classes=2), tree, inside=False).digest != summary.digest
 
 
 def test_everything_that_is_missing_is_said_at_once(tree: Path) -> None:
@@ -216,7 +217,7 @@ def test_everything_that_is_missing_is_said_at_once(tree: Path) -> None:
     (tree / "val" / "dog" / "0.png").rename(tree / "val" / "0.png")
     (tree / "val" / "dog").rmdir()
     with pytest.raises(DatasetError) as caught:
-        imagefolder.summarise("pets", dataset(num_classes=3), tree, inside=False)
+        judging.summarise("pets", dataset(num_classes=3), tree, inside=False)
     message = str(caught.value)
     facts = ("train/ has 2 classes, expected 3", "train/ has no image of dog", "val/ has 1 classes", "differ in dog")
     for fact in facts:
@@ -228,7 +229,7 @@ def test_everything_that_is_missing_is_said_at_once(tree: Path) -> None:
 def test_a_missing_split_is_named(tree: Path, missing: str) -> None:
     (tree / missing).rename(tree / "elsewhere")
     with pytest.raises(DatasetError, match=f"{missing}/ is missing"):
-        imagefolder.summarise("pets", dataset(num_classes=2), tree, inside=False)
+        judging.summarise("pets", dataset(num_classes=2), tree, inside=False)
 
 
 def test_a_missing_folder_and_an_unset_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +245,7 @@ def test_a_missing_folder_and_an_unset_variable(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_image_that_went_missing_is_noticed(tree: Path) -> None:
-    summary = imagefolder.summarise("pets", dataset(num_classes=2), tree, inside=False)
+    summary = judging.summarise("pets", dataset(num_classes=2), tree, inside=False)
     (tree / "val" / "cat" / "0.png").unlink()
     with pytest.raises(DatasetError, match=r"1 images where dataset\.json says 2"):
         imagefolder.images(tree, summary, "val")

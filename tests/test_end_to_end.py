@@ -46,9 +46,11 @@ def ran(done: subprocess.CompletedProcess[str]) -> set[str]:
 
 
 def checkout(root: Path, data: str, schedules: str, side: str) -> Path:
-    """A copy of the recipes and configs whose data is tiny and whose trainings last an epoch."""
+    """A copy of the recipes and configs whose data is tiny, whose trainings last an epoch and win nothing back."""
     for name in ("configs", "recipes"):
         shutil.copytree(REPOSITORY / name, root / name)
+    for recipe in (root / "recipes").glob("*/*.yaml"):
+        recipe.write_text(re.sub(r"(?m)^accept: .*\n", "", recipe.read_text()))
     for name in ("dodo.py", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, root)
     change(root / f"configs/datasets/{data}.yaml", train="80", val="40", size=side)
@@ -131,6 +133,23 @@ def test_only_what_an_edit_touches_runs_again(built: Path) -> None:
     assert ran(done) == {f"release:{LITE}", f"index:{LITE}"}, done.stdout
     assert zoo.get(LITE, index=shared / "zoo").version == 3
     assert ran(doit(built, *arguments)) == set()
+
+
+def test_what_misses_its_bound_is_refused_and_the_zoo_stays(built: Path) -> None:
+    shared, recipe = built / "artifacts/demo", built / f"recipes/torchvision/{LITE}.yaml"
+    before, text = (shared / "zoo/index.json").read_bytes(), recipe.read_text()
+    recipe.write_text(text + "accept: {at_least: {demo: 1.0}}\n")
+    done = doit(built, f"build:{LITE}")
+    assert (done.returncode, ran(done)) == (1, set())
+    refused = (
+        rf"{LITE} +release +failed: recipes/torchvision/{LITE}.yaml: accept: .* 100 %, \S+ points short; not released"
+    )
+    assert re.search(refused, done.stdout), done.stdout
+    assert "not run because of it: index" in done.stdout
+    assert (shared / "zoo/index.json").read_bytes() == before
+    recipe.write_text(text)
+    assert ran(doit(built, f"build:{LITE}")) <= {f"release:{LITE}", f"index:{LITE}"}
+    assert (shared / "zoo/index.json").read_bytes() == before
 
 
 # The other libraries: segmentation is in test_segmentation.py

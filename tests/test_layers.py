@@ -14,13 +14,12 @@ FRAMEWORKS = frozenset(
 TORCH_FREE = {
     *("zoo", "dodo"),
     *(f"zoo.{name}" for name in ("atomic", "cli", "config", "errors", "index", "job", "origin", "plan", "progress")),
-    *(f"zoo.{name}" for name in ("recipe", "records", "sources", "tasks")),
-    *(f"zoo.data.{name}" for name in ("coco_json", "summary", "image_files", "label_maps")),
+    *(f"zoo.{name}" for name in ("measured_as", "recipe", "records", "sources", "tasks")),
     *("zoo.graph.view", "zoo.metric_names", "zoo.predicting.predictions"),
     *(
         f"zoo.{folder.replace('/', '.')}.{file.stem}"
         for folder in (
-            *("building", "commands", "layouts", "linting", "linting/formats", "linting/patterns", "reading"),
+            *("building", "commands", "data", "layouts", "linting", "linting/formats", "linting/patterns", "reading"),
             *("targets", "targets/limits", "targets/operators", "terminal"),
         )
         for file in (REPOSITORY / "zoo" / folder).glob("[!_]*.py")

@@ -58,6 +58,8 @@ RECIPE = f"recipes/torchvision/{NAME}.yaml"
         ((RECIPE, "task: class", "train: {lr: 0.5}\ntask: class"), {"train", "release"}),
         ((RECIPE, "task: class", "train: {teacher: false}\ntask: class"), {"train", "release"}),
         ((RECIPE, "task: class", "export: {dynamic_batch: true}\ntask: class"), {"check", "export", "release"}),
+        ((RECIPE, "task: class", "accept: {lost_at_most: 0.02, at_least: {demo: 0.8}}\ntask: class"), {"release"}),
+        ((RECIPE, "task: class", "surgery: {warm_start: {gates: false}}\ntask: class"), {"surgery", "release"}),
         ((RECIPE, "task: class", "left: {Softmax: it is small}\ntask: class"), {"check", "release"}),
         ((RECIPE, "task: class", "# a comment\ntask: class"), set()),
     ],
@@ -107,8 +109,10 @@ def test_another_checkpoint_in_the_same_place_is_seen(tmp_path: Path) -> None:
 
 def test_the_schedules_that_a_profile_has_for_one_model(checkout: Checkout) -> None:
     place = "configs/profiles/demo.yaml"
-    assert changed(checkout, place, "weights:", f"models: {{{NAME}: {{baseline: finetune}}}}\nweights:") == {"baseline"}
-    assert changed(checkout, place, "baseline: finetune", "train: scratch") == {"baseline", "train"}
+    assert changed(checkout, place, "weights:", f"models: {{{NAME}: {{baseline: finetune}}}}\nweights:") == {
+        *("baseline", "release"),
+    }
+    assert changed(checkout, place, "baseline: finetune", "train: scratch") == {"baseline", "train", "release"}
 
 
 def test_a_recipe_overrides_its_schedule(checkout: Checkout) -> None:

@@ -104,7 +104,7 @@ def test_the_schema_takes_both_ways_to_write_it() -> None:
     words, names, mapping = surgery["anyOf"]
     assert words["enum"] == ["auto", "default", "none"]
     assert (names["type"], mapping["type"]) == ("array", "object")
-    assert set(mapping["properties"]) == {"rules", "expect", "calibration_batches"}
+    assert set(mapping["properties"]) == {"rules", "expect", "calibration_batches", "warm_start"}
     assert mapping["additionalProperties"] is False
     assert "anyOf" in schema["properties"]["device"]
     assert json.dumps(schema)

@@ -78,6 +78,18 @@ def test_other_rules_leave_no_explanation_and_see_no_target(build: SmallBuild) -
     assert {edit.rule for edit in plan.edits} == {"hardswish_to_relu"}
 
 
+@pytest.mark.parametrize("gates", [True, False])
+def test_a_recipe_switches_parts_of_the_warm_start_off(build: SmallBuild, gates: bool) -> None:
+    chosen = {"rules": ["squeeze_excite"], "warm_start": {"gates": gates, "statistics": False}}
+    step.run(build.job("surgery", settings(build, chosen)))
+    folder = build.folder("surgery")
+    started = json.loads((folder / "report.json").read_bytes())["warm_start"]
+    assert (started["gates"], started["norms"], started["statistics"]) == (gates, True, False)
+    plan = read_plan(folder / "plan.json")
+    assert any(edit.action.endswith("-> mean gate") for edit in plan.edits) == gates
+    load_weights(lite_model(ORIGIN, plan), folder / "initial.safetensors")
+
+
 def test_a_target_that_changed_since_is_refused(build: SmallBuild) -> None:
     with pytest.raises(StepError, match="was changed while the build ran"):
         step.run(build.job("surgery", settings(build, "auto") | {"target_sha256": "0" * 64}))

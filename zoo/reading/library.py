@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from zoo.config import NAME_LENGTH, NAME_PATTERN, Config, Dataset, Profile
 from zoo.errors import InvalidInput, Problem, did_you_mean
-from zoo.reading import references, strict_yaml, target_references
+from zoo.reading import batches, references, strict_yaml, target_references
 from zoo.reading.document import Document, shown, shown_path
 from zoo.reading.validation import NAME_CURE, validate
 from zoo.recipe import Recipe
@@ -56,6 +56,7 @@ def load(root: Path) -> Library:
     reading.resolve_targets()
     reading.add(references.problems(reading.documents, {kind: set(files) for kind, files in reading.files.items()}))
     reading.add(target_references.problems(reading.documents["recipes"], cast(Any, reading.models["targets"])))
+    reading.add(batches.problems(reading.documents, reading.models))
     if reading.problems:
         raise InvalidInput(sorted(reading.problems, key=lambda problem: (problem.file, problem.line, problem.path)))
     models = cast(Any, reading.models)

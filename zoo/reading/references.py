@@ -4,11 +4,10 @@ Works on documents rather than on validated models, so that a file with a wrong 
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
-from zoo import layouts, sources
+from zoo import sources
 from zoo.errors import MissingLibrary, Problem, UnknownName, did_you_mean
-from zoo.reading import registry
+from zoo.reading import dataset_references, registry, schedule_references, teaching_references
 from zoo.reading.document import Document, Location, shown
 from zoo.reading.values_at import check_name, list_at, mapping_at, text_at, value_at
 from zoo.recipe import Source
@@ -25,10 +24,9 @@ def problems(documents: Documents, known: Known) -> Iterator[Problem]:
     profiles = documents["profiles"]
     for name, recipe in documents["recipes"].items():
         yield from _of_recipe(name, recipe, known, profiles)
-    for dataset in documents["datasets"].values():
-        yield from _of_dataset(dataset)
-    for schedule in documents["schedules"].values():
-        yield from _of_schedule(schedule)
+    yield from dataset_references.problems(documents["datasets"].values())
+    yield from schedule_references.problems(documents)
+    yield from teaching_references.problems(documents)
     for profile in profiles.values():
         yield from _of_profile(profile, known, documents["datasets"])
 
@@ -48,6 +46,7 @@ def _of_recipe(name: str, recipe: Document, known: Known, profiles: Mapping[str,
             yield from check_name(recipe, (*place, index), "rule", registry.rules())
     yield from _lite_or_not(name, recipe)
     yield from _of_export(recipe)
+    yield from _of_acceptance(recipe, known)
     for profile, document in profiles.items():
         yield from _of_use(recipe, profile, document)
 
@@ -58,6 +57,14 @@ def _of_export(recipe: Document) -> Iterator[Problem]:
     for option, owner in EXPORT_OPTIONS.items():
         if value_at(recipe, ("export", option)) is True and task != owner:
             yield recipe.problem(("export", option), f"is for {owner}, not {shown(task or '')}", "remove it")
+
+
+def _of_acceptance(recipe: Document, known: Known) -> Iterator[Problem]:
+    """Bounds of profiles that there are not would hold nothing."""
+    for profile in mapping_at(recipe, ("accept", "at_least")):
+        if profile not in known["profiles"]:
+            cure = did_you_mean(profile, known["profiles"])
+            yield recipe.problem(("accept", "at_least", profile), f"unknown profile '{shown(profile)}'", cure)
 
 
 def _of_source(recipe: Document) -> Iterator[Problem]:
@@ -173,69 +180,6 @@ def _entry(recipe: Document) -> Entry | None:
         return None
 
 
-def _of_dataset(dataset: Document) -> Iterator[Problem]:
-    yield from check_name(dataset, ("task",), "task", registry.modules("zoo.tasks"))
-    yield from _of_layout(dataset)
-    generator, root = (text_at(dataset, (name,)) for name in ("generator", "root"))
-    if all(dataset.data.get(name) is None for name in ("generator", "root")):
-        yield dataset.problem(
-            ("root",), "neither generator nor root is given", "add the dataset's folder as 'root: ...'"
-        )
-    if generator is not None and root is not None:
-        yield dataset.problem(("root",), "both generator and root are given", "keep one of them")
-    if generator is None and "parameters" in dataset.data:
-        yield dataset.problem(("parameters",), "parameters without a generator", "remove them")
-    known = registry.modules("zoo.datasets")
-    yield from check_name(dataset, ("generator",), "generator", known)
-    parameters = value_at(dataset, ("parameters",))
-    if generator in known and isinstance(parameters, Mapping):
-        arguments = registry.keyword_arguments(f"zoo.datasets.{generator}", "generate")
-        for name, value in parameters.items():
-            if name not in arguments:
-                fact = f"{generator} has no parameter '{shown(name)}'"
-                yield dataset.problem(("parameters", name), fact, did_you_mean(name, arguments))
-            elif wanted := _wanted_number(arguments[name], value):
-                yield dataset.problem(("parameters", name), f"should be {wanted}, not {value}")
-
-
-def _of_layout(dataset: Document) -> Iterator[Problem]:
-    """Does the layout exist, does it hold the task's labels, and are the classes named once?"""
-    name, task = (text_at(dataset, (part,)) for part in ("layout", "task"))
-    known = registry.modules("zoo.layouts")
-    if name is None or name not in known:
-        yield from check_name(dataset, ("layout",), "layout", known)
-        return
-    layout, tasks = layouts.find(name), registry.modules("zoo.tasks")
-    if task in tasks and task != layout.TASK:
-        fitting = sorted(each for each in known if task == layouts.find(each).TASK)
-        cure = f"for {task}: {', '.join(fitting)}" if fitting else "change layout or task"
-        yield dataset.problem(("layout",), f"'{name}' holds labels for {layout.TASK}, not {task}", cure)
-    labels, count = value_at(dataset, ("labels",)), value_at(dataset, ("num_classes",))
-    if layout.NAMES_CLASSES and labels is not None:
-        yield dataset.problem(("labels",), f"'{name}' takes the classes' names from its files", "remove them")
-    elif not layout.NAMES_CLASSES and labels is None:
-        fact = f"required field is missing: '{name}' does not name its classes"
-        yield dataset.problem(("labels",), fact, "add 'labels: [...]', one name for each class, from class 0")
-    elif isinstance(labels, list) and isinstance(count, int) and len(labels) != count:
-        yield dataset.problem(("labels",), f"{len(labels)} names for {count} classes", "name every class once")
-
-
-def _wanted_number(annotation: str, value: Any) -> str:
-    """What an argument should be, where a number is not that."""
-    least = {"Positive": 1, "int": 0}.get(annotation)
-    if least is None or isinstance(value, bool) or not isinstance(value, int | float):
-        return ""
-    fits = isinstance(value, int) and value >= least
-    return "" if fits else f"a whole number, {least} or more"
-
-
-def _of_schedule(schedule: Document) -> Iterator[Problem]:
-    momentum = value_at(schedule, ("optimizer", "momentum"))
-    if value_at(schedule, ("optimizer", "nesterov")) is True and momentum == 0:
-        cure = "set momentum above 0, or remove nesterov"
-        yield schedule.problem(("optimizer", "nesterov"), "nesterov without momentum", cure)
-
-
 def _of_profile(profile: Document, known: Known, datasets: Mapping[str, Document]) -> Iterator[Problem]:
     for index, _ in enumerate(list_at(profile, ("starter",))):
         yield from check_name(profile, ("starter", index), "recipe", known["recipes"], "recipes")
@@ -244,7 +188,7 @@ def _of_profile(profile: Document, known: Known, datasets: Mapping[str, Document
             yield profile.problem(("timeout_minutes", step), f"unknown step '{shown(step)}'", did_you_mean(step, steps))
     for task in mapping_at(profile, ("tasks",)):
         yield from _of_task(profile, task, known, datasets)
-        yield from _of_baseline(profile, task)
+        yield from _of_baseline(profile, task, datasets)
     for model in mapping_at(profile, ("models",)):
         yield from _of_own_schedules(profile, model, known)
 
@@ -274,13 +218,15 @@ def _of_task(profile: Document, task: str, known: Known, datasets: Mapping[str, 
         yield profile.problem(("tasks", task, "dataset"), fact, "name another")
 
 
-def _of_baseline(profile: Document, task: str) -> Iterator[Problem]:
+def _of_baseline(profile: Document, task: str, datasets: Mapping[str, Document]) -> Iterator[Problem]:
     """Sources are either trained or come with published weights."""
     weights, baseline = value_at(profile, ("weights",)), value_at(profile, ("tasks", task, "baseline"))
     if weights == "scratch" and baseline is None:
         fact = "required field is missing: sources are trained from scratch"
         yield profile.problem(("tasks", task, "baseline"), fact, "add the schedule that trains them")
-    if weights == "scratch" and value_at(profile, ("tasks", task, "input_size")) is None:
+    dataset = datasets.get(text_at(profile, ("tasks", task, "dataset")) or "")
+    stated = dataset is not None and value_at(dataset, ("evaluation", "size")) is not None
+    if weights == "scratch" and not stated and value_at(profile, ("tasks", task, "input_size")) is None:
         fact = "required field is missing: sources are trained from scratch"
         yield profile.problem(("tasks", task, "input_size"), fact, "add the pixels of a side, such as 'input_size: 64'")
     if weights == "published" and baseline is not None:

@@ -34,6 +34,12 @@ def text_at(document: Document, location: Location) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def number_at(document: Document, location: Location) -> float | None:
+    """The number at a location; None where there is none."""
+    value = value_at(document, location)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def list_at(document: Document, location: Location) -> list[Any]:
     """The list at a location; an empty one where there is none."""
     value = value_at(document, location)

@@ -18,7 +18,8 @@ from zoo import progress
 from zoo.atomic import write_text
 from zoo.errors import TrainingDiverged
 from zoo.schedule import Schedule
-from zoo.training import checkpoints
+from zoo.training import checkpoints, devices
+from zoo.training.numerics import Numerics
 from zoo.training.optimizer import learning_rate
 
 Evaluate = Callable[[nn.Module], float]  # a model in eval mode -> its accuracy, 0-1
@@ -33,7 +34,8 @@ class Pace(Hook):  # type: ignore[misc]  # mmengine has no types
 
     def before_train_epoch(self, runner: Any) -> None:
         # Dropout draws from the global generator: seeding each epoch makes a resumed run the same as an unbroken one.
-        torch.manual_seed(random.Random(f"{self.schedule.seed}/{runner.epoch}").getrandbits(63))
+        device = f"/{devices.rank()}" if devices.rank() else ""
+        torch.manual_seed(random.Random(f"{self.schedule.seed}/{runner.epoch}{device}").getrandbits(63))
         self.losses.clear()
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
@@ -47,17 +49,29 @@ class Pace(Hook):  # type: ignore[misc]  # mmengine has no types
         assert outputs is not None
         loss = outputs["loss"].item()
         if not math.isfinite(loss):
-            rate = runner.optim_wrapper.param_groups[0]["lr"]
-            raise TrainingDiverged(
-                f"epoch {runner.epoch + 1}, iteration {batch_idx + 1}: the loss is {loss} at learning rate {rate:.3g}; "
-                "lower the schedule's optimizer.lr (a recipe can: train.lr) or lengthen its warmup_epochs"
-            )
+            raise self._diverged(runner, batch_idx + 1, f"the loss is {loss}")
         self.losses.append(loss)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        # The last loss was finite, but what its step made of the weights need not be.
+        if not all(bool(parameter.isfinite().all()) for parameter in runner.model.parameters()):
+            raise self._diverged(runner, len(self.losses), "weights are not finite after it")
+
+    def _diverged(self, runner: Any, iteration: int, fact: str) -> TrainingDiverged:
+        rate, peak = runner.optim_wrapper.param_groups[0]["lr"], self.schedule.optimizer.lr
+        return TrainingDiverged(
+            f"epoch {runner.epoch + 1}, iteration {iteration}: {fact} at learning rate {rate:.3g}; lower the "
+            f"schedule's optimizer.lr (a recipe can: train.lr), to {peak / 4:.2g} for example, or lengthen its "
+            "warmup_epochs"
+        )
 
 
 @dataclass
 class EpochEnd(Hook):  # type: ignore[misc]
-    """Evaluates after each epoch, writes the curve, reports, and saves what resuming needs."""
+    """Evaluates after each epoch, writes the curve, reports, and saves what resuming needs.
+
+    Where several devices train together, the first of them does and the others wait for it.
+    """
 
     name: str  # the model's, for people
     metric: str  # what is evaluated
@@ -66,6 +80,7 @@ class EpochEnd(Hook):  # type: ignore[misc]
     partial: Path  # checkpoints
     pace: Pace
     average: EMAHook | None
+    numerics: Numerics
     curve: list[dict[str, float]] = field(default_factory=list)
 
     priority = "VERY_LOW"
@@ -77,16 +92,42 @@ class EpochEnd(Hook):  # type: ignore[misc]
             if self.average is not None:
                 self.average.ema_model.load_state_dict(state["average"])
             self.curve = state["curve"]
+            self.numerics.load_state_dict(state["numerics"])
             runner.train_loop._epoch = len(self.curve)
             runner.train_loop._iter = len(self.curve) * len(runner.train_dataloader)
+        self.meeting = devices.Meeting()
+        self.meeting.wait()  # nothing is written before all have read it
+        if not devices.is_first():
+            return
+        if self.curve:
             self._write_curve()
         self.writer = SummaryWriter(str(self.folder / "tensorboard"))
         for row in self.curve:
             self._plot(row)
         self.started = time.monotonic()
-        self.before = self.curve[-1]["seconds"] if self.curve else 0.0
+        self.before = self.seconds
 
     def after_train_epoch(self, runner: Any) -> None:
+        if devices.is_first():
+            self._end_epoch(runner)
+        self.meeting.wait()
+
+    def after_train(self, runner: Any) -> None:
+        if devices.is_first():
+            self.writer.close()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time up to the last epoch's end, that of interrupted runs included; 0 where another device keeps it."""
+        return self.curve[-1]["seconds"] if self.curve else 0.0
+
+    def averaged(self, runner: Any) -> nn.Module:
+        """The model that is evaluated and kept: the moving average where there is one."""
+        learner = runner.model if self.average is None else self.average.ema_model.module
+        student: nn.Module = learner.student
+        return student
+
+    def _end_epoch(self, runner: Any) -> None:
         row = {
             "epoch": runner.epoch + 1,
             "loss": sum(self.pace.losses) / len(self.pace.losses),
@@ -104,15 +145,6 @@ class EpochEnd(Hook):  # type: ignore[misc]
             row["epoch"] / runner.max_epochs,
         )
 
-    def after_train(self, runner: Any) -> None:
-        self.writer.close()
-
-    def averaged(self, runner: Any) -> nn.Module:
-        """The model that is evaluated and kept: the moving average where there is one."""
-        learner = runner.model if self.average is None else self.average.ema_model.module
-        student: nn.Module = learner.student
-        return student
-
     def _write_curve(self) -> None:
         write_text(self.folder / "curve.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in self.curve))
 
@@ -127,5 +159,6 @@ class EpochEnd(Hook):  # type: ignore[misc]
             "optimizer": runner.optim_wrapper.state_dict(),
             "average": None if self.average is None else self.average.ema_model.state_dict(),
             "curve": self.curve,
+            "numerics": self.numerics.state_dict(),
         }
         checkpoints.save(self.partial, runner.epoch + 1, state)

@@ -20,6 +20,7 @@ from zoo.data.image_files import loaded
 from zoo.errors import DatasetError
 from zoo.layouts.imagefolder import Images
 from zoo.preprocess import fitted, to_pixels, to_rgb
+from zoo.training import devices
 from zoo.training.augmentation import crop_flip, shift
 
 CACHE_BYTES = 512 * 2**20  # a set whose decoded pixels take no more is decoded once and kept
@@ -81,31 +82,56 @@ class ImageSet(Samples):
 
 
 class Shuffled(Sampler[Draw]):
-    """Every index once, in an order that depends on the seed and on the epoch that the runner sets."""
+    """Every index once, in an order that depends on the seed and on the epoch that the runner sets.
 
-    def __init__(self, length: int, seed: int) -> None:
+    Of several devices, each has its share of every batch that is full: the first one the first images of it, and so on.
+    """
+
+    def __init__(self, length: int, seed: int, batch_size: int = 1, device: int = 0, devices: int = 1) -> None:
         self.length = length
         self.seed = seed
+        self.batch_size = batch_size
+        self.device = device
+        self.devices = devices
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        if self.devices == 1:
+            return self.length
+        return self.length // self.batch_size * self.batch_size // self.devices
 
     def __iter__(self) -> Iterator[Draw]:
         order = list(range(self.length))
         random.Random(f"{self.seed}/{self.epoch}").shuffle(order)
-        return iter([(self.epoch, index) for index in order])
+        return iter([(self.epoch, index) for index in self._share(order)])
+
+    def _share(self, order: list[int]) -> list[int]:
+        if self.devices == 1:
+            return order
+        own, full = self.batch_size // self.devices, self.length // self.batch_size * self.batch_size
+        starts = range(self.device * own, full, self.batch_size)
+        return [index for start in starts for index in order[start : start + own]]
 
 
 def training_loader(images: Samples, batch_size: int, workers: int) -> "DataLoader[tuple[Tensor, Any]]":
-    """Batches of one epoch. The last one is left out where it is not full: BatchNorm needs more than a few images."""
+    """Batches of one epoch, or this device's shares of them where several train together. The last one is left out
+    where it is not full: BatchNorm needs more than a few images.
+
+    Raises DatasetError where several devices have less than one batch.
+    """
+    together = devices.count()
+    if together > 1 and len(images) < batch_size:
+        raise DatasetError(
+            f"{len(images)} training images are less than a batch of {batch_size} on {together} devices; "
+            "lower the schedule's batch_size, or train on one device"
+        )
     return _loader(
         images,
-        Shuffled(len(images), images.seed),
-        batch_size,
+        Shuffled(len(images), images.seed, batch_size, devices.rank(), together),
+        batch_size // together,
         workers=0 if images.kept is not None else workers,
         drop_last=len(images) > batch_size,
     )

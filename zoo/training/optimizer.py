@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.schedule import Schedule
+from zoo.schedule import Decay, Schedule
 
 
 def optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -27,13 +27,26 @@ def optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
 
 
 def learning_rate(schedule: Schedule, iteration: int, per_epoch: int) -> float:
-    """Linear from lr / n up to lr over the n iterations of warm-up, then half a cosine down to 0 after the last one.
+    """Linear from lr / n up to lr over the n iterations of warm-up, then along the schedule's decay.
 
-    A function of the iteration (from 0) alone, so that resuming has no state to restore.
+    A function of the iteration (from 0) alone, so that resuming has no state to restore. What the decay ends at is
+    reached with the first iteration of its floor, or after the last one where it has none.
     """
-    peak = schedule.optimizer.lr
+    peak, decay = schedule.optimizer.lr, schedule.decay
     last = schedule.epochs * per_epoch
     warmup = min(round(schedule.warmup_epochs * per_epoch), last)
     if iteration < warmup:
         return peak * (iteration + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (iteration - warmup) / max(1, last - warmup)))
+    start, end = max(warmup, round(decay.flat * last)), last - round(decay.floor * last)
+    if iteration < start:
+        return peak
+    left = _remaining(decay, iteration - start, end - start) if iteration < end else 0.0
+    return peak * (decay.final + (1 - decay.final) * left)
+
+
+def _remaining(decay: Decay, done: int, iterations: int) -> float:
+    """What is left of the way from the peak to the final rate: from 1 to 0."""
+    if decay.shape == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done / iterations))
+    left: float = (1 - done / iterations) ** (decay.power if decay.shape == "poly" else 1.0)
+    return left
