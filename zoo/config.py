@@ -42,6 +42,17 @@ class Preprocessing(Config):
     channels: Literal["RGB", "BGR"] = "RGB"  # their order in the model's input
 
 
+class Evaluation(Config):
+    """How a dataset's images are fitted into a model's input when it is measured; the task says by which geometry."""
+
+    resize: Positive | None = None  # pixels of the short side; none: the size
+    size: Positive  # pixels of the square
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+
+
+Counts = Positive | Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+
+
 class Dataset(Config):
     """Where a dataset is and what it holds. With a ``generator`` it is made on the spot, else ``root`` must exist."""
 
@@ -54,6 +65,9 @@ class Dataset(Config):
     num_classes: Positive
     labels: Annotated[tuple[str, ...], Field(strict=False)] = ()  # where the files do not name the classes
     corrupt: Literal["refuse", "skip"] = "refuse"  # what to do with an image or annotation that cannot be read
+    expected: dict[Literal["train", "val"], Counts] = {}  # images by split, skipped ones among them; of several, one
+    files_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # as `zoo data check` prints it
+    evaluation: Evaluation | None = None  # what models are measured with that come with no preprocessing of their own
     mean: Rgb
     std: Deviation
     licence: str

@@ -4,7 +4,8 @@
     |-- InvalidInput          recipes or configs are wrong; carries all problems at once (exit code 2)
     |-- StepError             a step of the pipeline found that it cannot go on
     |   |-- CheckFailed       the lite model is broken or breaks its target's limits
-    |   `-- TrainingDiverged  the loss is not finite
+    |   |-- TrainingDiverged  the loss is not finite
+    |   `-- NotAccepted       the lite model's accuracy misses what its recipe asks for
     |-- DatasetError          a dataset is missing, empty or damaged
     |-- MissingWeights        published weights are not here and cannot be downloaded
     |-- MissingLibrary        a recipe or release needs a package that is not installed
@@ -61,6 +62,10 @@ class CheckFailed(StepError):
 
 class TrainingDiverged(StepError):
     """The loss is not finite."""
+
+
+class NotAccepted(StepError):
+    """The lite model's accuracy misses what its recipe asks for."""
 
 
 class DatasetError(ZooError):

@@ -27,4 +27,5 @@ class Origin(Config):
     num_classes: Positive
     labels: Annotated[tuple[str, ...], Field(strict=False)]
     preprocessing: Preprocessing
+    measured_as: str = ""  # whose preprocessing that is; releases from before it was recorded do not say
     licences: Licences

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import layouts
-from zoo.config import Config, Dataset, ProfileTask
+from zoo.config import Config, Dataset, Launch, ProfileTask
 from zoo.errors import UnknownName, did_you_mean
 from zoo.reading.library import Library
 from zoo.recipe import Recipe, as_json
@@ -49,14 +49,21 @@ class Model:
     @cached_property
     def schedule(self) -> Schedule:
         """The profile's fine-tuning schedule with the recipe's changes."""
-        changes = self.recipe.train
-        schedule = self.library.schedules[changes.schedule or self.task.train]
-        if changes.epochs is not None:
-            schedule = schedule.model_copy(update={"epochs": changes.epochs})
-        if changes.lr is not None:
-            optimizer = schedule.optimizer.model_copy(update={"lr": changes.lr})
-            schedule = schedule.model_copy(update={"optimizer": optimizer})
-        return schedule
+        return self.recipe.train.changed(self._unchanged)
+
+    @property
+    def learning_rate_scaled_from(self) -> str:
+        """What that schedule's learning rate was scaled from, with its batch size; nothing where it was not."""
+        return self.recipe.train.scaled_from(self._unchanged)
+
+    @property
+    def launch(self) -> Launch:
+        """On which devices the model is trained: the profile's, with the recipe's changes."""
+        return self.recipe.train.launched(self.library.profiles[self.profile].launch)
+
+    @property
+    def _unchanged(self) -> Schedule:
+        return self.library.schedules[self.recipe.train.schedule or self.task.train]
 
     @property
     def baseline_schedule(self) -> Schedule | None:
@@ -80,14 +87,14 @@ def model(library: Library, name: str, profile: str) -> Model:
 
 def without_words(part: Config) -> Settings:
     """The settings of a config without what is only for people, so that rewording it runs nothing again."""
-    words = {"description": "", "licence": "", "homepage": None, "source": ""}
+    words = {"description": "", "licence": "", "homepage": None, "source": "", "files_digest": None}
     fields = type(part).model_fields
     return as_json(part) | {name: empty for name, empty in words.items() if name in fields}
 
 
 def data_settings(name: str, dataset: Dataset) -> Settings:
     """Of the data step, which is a dataset's and not a model's."""
-    return {"dataset": without_words(dataset), "name": name, "folder": _state(dataset)}
+    return {"dataset": without_words(dataset) | {"evaluation": None}, "name": name, "folder": _state(dataset)}
 
 
 def _state(dataset: Dataset) -> Settings | None:
@@ -122,11 +129,12 @@ def _baseline(model: Model) -> Settings:
     return _checkpoint_state(model) | {
         "source": as_json(model.recipe.source),
         "task": model.recipe.task,
-        "dataset": without_words(model.dataset),
+        "dataset": without_words(model.dataset) | {"expected": {}},
         "dataset_name": model.task.dataset,
         "weights": model.library.profiles[model.profile].weights,
         "input_size": model.task.input_size,
         "schedule": without_words(schedule) if schedule else None,
+        "launch": as_json(model.launch) if schedule else None,
     }
 
 
@@ -157,7 +165,12 @@ def _written(model: Model) -> Settings:
 
 
 def _train(model: Model) -> Settings:
-    return {"schedule": without_words(model.schedule), "teacher": model.recipe.train.teacher}
+    return {
+        "schedule": without_words(model.schedule),
+        "learning_rate_scaled_from": model.learning_rate_scaled_from,
+        "teacher": model.recipe.train.teacher,
+        "launch": as_json(model.launch),
+    }
 
 
 def _export(model: Model) -> Settings:
@@ -168,7 +181,9 @@ def _release(model: Model) -> Settings:
     return {
         "name": model.name,
         "description": model.recipe.description,
-        "recipe": as_json(model.recipe),
+        "recipe": model.recipe.model_dump(mode="json", exclude={"accept"}),
+        "accept": as_json(model.recipe.accept),
+        "schedules": {"source": model.task.baseline or "", "lite": model.recipe.train.schedule or model.task.train},
         "dataset_name": model.task.dataset,
         "dataset_licence": model.dataset.licence,
         "target_name": model.recipe.target,

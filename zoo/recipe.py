@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from zoo.config import AboveZero, Config, ModelName, Name, Opset, Positive
+from zoo.config import AboveZero, Config, Launch, ModelName, Name, Opset, Positive
+from zoo.schedule import Schedule
 
 Anchors = Annotated[
     tuple[Annotated[tuple[Annotated[tuple[AboveZero, AboveZero], Field(strict=False)], ...], Field(strict=False)], ...],
@@ -20,6 +21,13 @@ def _named(entry: str) -> str:
     return entry
 
 
+def _share(given: Any) -> Any:
+    if isinstance(given, int | float) and not isinstance(given, bool) and 1 < given <= 100:
+        raise ValueError(f"is a share between 0 and 1, not {given:g}; write {given / 100:g} for {given:g} percent")
+    return given
+
+
+_NOT_POINTS = BeforeValidator(_share)
 Entry = Annotated[str, Field(min_length=1), AfterValidator(_named)]
 Reason = Annotated[str, Field(pattern=r"\S")]
 
@@ -87,16 +95,46 @@ class Train(Config):
     lr: AboveZero | None = None
     batch_size: Positive | None = None  # the learning rate is scaled with it (Goyal et al. 2017)
     teacher: bool = True  # the source model teaches
-    launcher: Literal["none", "torchrun"] | None = None  # these three: none, the profile's
+    launcher: Literal["none", "torchrun"] | None = None  # these three, also for the source: none, the profile's
     devices: Positive | None = None  # of one node
     nodes: Positive | None = None
 
+    def changed(self, schedule: Schedule) -> Schedule:
+        """The schedule with what this model changes in it.
+
+        Another batch size scales the schedule's learning rate in proportion (Goyal et al. 2017, section 2.1); one that
+        is given beside it is for that batch size.
+        """
+        batch_size = self.batch_size or schedule.batch_size
+        rate = self.lr or schedule.optimizer.lr * batch_size / schedule.batch_size
+        return schedule.model_copy(
+            update={
+                "epochs": self.epochs or schedule.epochs,
+                "batch_size": batch_size,
+                "optimizer": schedule.optimizer.model_copy(update={"lr": rate}),
+            }
+        )
+
+    def scaled_from(self, schedule: Schedule) -> str:
+        """What the learning rate of `changed` was in proportion to, for people; nothing where it was not scaled."""
+        if self.lr is not None or self.batch_size in (None, schedule.batch_size):
+            return ""
+        return f"{schedule.optimizer.lr:g} at batch size {schedule.batch_size}"
+
+    def launched(self, launch: Launch) -> Launch:
+        """The profile's launch with what this model changes in it."""
+        changes = {"launcher": self.launcher, "devices": self.devices, "nodes": self.nodes}
+        return launch.model_copy(update={name: value for name, value in changes.items() if value is not None})
+
 
 class Accept(Config):
-    """What a release has to reach; shares of the task's metric, which is between 0 and 1."""
+    """What a release has to reach; shares of the task's metric, which is between 0 and 1.
 
-    lost_at_most: Annotated[float, Field(ge=0, lt=1)] | None = None  # the source's minus the lite model's
-    at_least: dict[Name, Annotated[float, Field(gt=0, le=1)]] = {}  # the lite model's, by profile
+    The source's is what the same profile measured of it on the same validation images.
+    """
+
+    lost_at_most: Annotated[float, Field(ge=0, lt=1), _NOT_POINTS] | None = None  # the source's minus the lite model's
+    at_least: dict[Name, Annotated[float, Field(gt=0, le=1), _NOT_POINTS]] = Field(default={})  # by profile
 
 
 class Export(Config):

@@ -22,8 +22,9 @@ class Optimizer(Config):
 class Decay(Config):
     """From the end of warm-up to the last iteration: the learning rate, from its peak to ``final`` times it.
 
-    ``poly`` is (1 - progress) ** power (Chen et al. 2017); ``linear`` is poly of power 1; the rate first stays at its
-    peak for ``flat`` of the iterations, and at its final value for the last ``floor`` of them.
+    ``poly`` is (1 - progress) ** power (Chen et al. 2017); ``linear`` is poly of power 1. The rate first stays at its
+    peak until ``flat`` of all iterations are over, warm-up included, and at its final value for the last ``floor`` of
+    all of them.
     """
 
     shape: Literal["cosine", "linear", "poly"] = "cosine"
@@ -34,14 +35,14 @@ class Decay(Config):
 
 
 class Distillation(Config):
-    """What the source teaches: ``weight`` of its term in the loss, the labels keep the rest.
+    """What the source teaches: ``weight`` of its term in the loss, the labels keep the rest; with 0 it has none.
 
     Of a classifier and a segmenter by logits (Hinton et al. 2015) at the softmax ``temperature``; of a detector by what
     its neck gives, where there is no temperature. ``features`` is the weight of a further term: how far what the stages
     end with is from the source's, where shapes agree (Romero et al. 2015).
     """
 
-    weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     temperature: AboveZero = 2.0
     features: NotNegative = 0.0
 
@@ -61,6 +62,8 @@ class Schedule(Config):
     distillation: Distillation | None = Distillation()  # used where the model has a teacher
     anneal_epochs: NotNegative = 0.0  # while replaced activations turn from the source's into their replacement
     augmentation: Literal["none", "shift", "crop_flip"] = "none"  # how a part is cropped is the task's
+    crop: Positive | None = None  # pixels of a side of what crop_flip leaves; none: the model's input
+    base: Positive | None = None  # of the short side, that a segmenter's crop_flip scales; none: as the model's input
     policy: Literal["none", "autoaugment", "randaugment", "trivialaugment"] = "none"  # of colours and shapes, by image
     random_erasing: Annotated[float, Field(ge=0, le=1)] = 0.0  # probability that a rectangle of an image is erased
     mixup: NotNegative = 0.0  # alpha of the Beta distribution by which two images are blended; 0: never

@@ -9,7 +9,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from zoo import sources
-from zoo.errors import WeightsMismatch
+from zoo.atomic import replace_file
+from zoo.errors import UnusableFile, WeightsMismatch
 from zoo.origin import Origin
 
 
@@ -24,8 +25,18 @@ def source_model(origin: Origin) -> nn.Module:
 
 
 def save_weights(model: nn.Module, file: Path) -> None:
-    """Write a model's state_dict; tied weights are stored once."""
-    safetensors.torch.save_model(model, str(file))
+    """Write a model's state_dict; tied weights are stored once.
+
+    Raises UnusableFile where it cannot be written; what was there before is there still.
+    """
+    temporary = file.with_name(f".{file.name}.tmp")
+    try:
+        safetensors.torch.save_model(model, str(temporary))
+        replace_file(temporary, file)
+    except (SafetensorError, OSError) as error:
+        temporary.unlink(missing_ok=True)
+        fact = " ".join(str(error).split())[:200]
+        raise UnusableFile(f"{file}: cannot be written: {fact}; make room there and build again") from error
 
 
 def load_weights(model: nn.Module, file: Path) -> None:

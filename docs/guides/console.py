@@ -1,4 +1,4 @@
-"""Runs the commands of the guide to linting and writes what they print into it: ``python docs/guides/console.py``."""
+"""Runs the commands of two guides and writes what they print into them: ``python docs/guides/console.py``."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from zoo.cli import main
 
-GUIDE = Path(__file__).parent / "lint.md"
+GUIDES = tuple(Path(__file__).parent / name for name in ("lint.md", "data.md"))
 PYTHON = re.compile(r"^```python\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 CONSOLE = re.compile(r"^```console\n\$ zoo (.*?)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 
@@ -32,6 +32,7 @@ def _printed(arguments: str) -> str:
 
 if __name__ == "__main__":
     os.environ.pop("ZOO_INDEX", None)
-    with tempfile.TemporaryDirectory() as folder:
-        GUIDE.write_text(with_output(GUIDE.read_text(encoding="utf-8"), Path(folder)), encoding="utf-8")
-    print(GUIDE)
+    for guide in GUIDES:
+        with tempfile.TemporaryDirectory() as folder:
+            guide.write_text(with_output(guide.read_text(encoding="utf-8"), Path(folder)), encoding="utf-8")
+        print(guide)

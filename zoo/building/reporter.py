@@ -9,6 +9,7 @@ from doit.exceptions import BaseFail, UnmetDependency
 from doit.task import Task
 
 from zoo.building.build import Build
+from zoo.durations import duration
 from zoo.records import NEVER_BUILT
 
 
@@ -120,13 +121,6 @@ def _with_all_before(tasks: Mapping[str, Task], selected: Iterable[str]) -> set[
             found.add(name)
             waiting += tasks[name].task_dep
     return found
-
-
-def duration(seconds: float) -> str:
-    """Such as ``0.4 s``, ``52 s`` or ``12 min``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
 def shown(figures: Mapping[str, Any]) -> str:

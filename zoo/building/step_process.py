@@ -1,6 +1,7 @@
 """What happens in the process that one step runs in: log, locks, the step itself, its record."""
 
 import contextlib
+import errno
 import fcntl
 import importlib
 import os
@@ -24,6 +25,7 @@ from zoo.job import Job
 from zoo.records import Inputs, Record
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 KEPT = "partial"  # a step's own folder for what it resumes from
 
 
@@ -60,13 +62,22 @@ def main(job: Job, inputs: Inputs, package: str, log: Path, connection: Connecti
                 progress.connect(connection)
                 _run(job, inputs, package)
         connection.send(Ended())
-    except ZooError as error:
-        print(f"{_now()} failed: {error}")
-        connection.send(Ended(" ".join(str(error).split())))
-    except Exception as error:  # our own bug: the traceback is for the log, one line for the build's output
-        traceback.print_exc()
-        text = " ".join(str(error).split())[:200]
-        connection.send(Ended(f"{type(error).__name__}: {text}" if text else type(error).__name__))
+    except Exception as error:
+        connection.send(Ended(_cause(error, job)))
+        with contextlib.suppress(OSError):  # of a disk that is full the log has no room either
+            if isinstance(error, ZooError):
+                print(f"{_now()} failed: {error}")
+            else:  # our own bug: the traceback is for the log, one line for the build's output
+                traceback.print_exc()
+
+
+def _cause(error: Exception, job: Job) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, ZooError):
+        return text
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return f"{error.filename or job.folder}: {error.strerror}; make room there and build again: what is done stays"
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def _run(job: Job, inputs: Inputs, package: str) -> None:

@@ -12,15 +12,18 @@ from torch import Tensor, nn
 from zoo.config import Preprocessing
 from zoo.preprocess import normalised
 from zoo.schedule import Distillation
+from zoo.training import devices, features
 
 # Heads whose losses are multiplied by the number of images; the others' are means over what is assigned.
 TIMES_IMAGES = {"YOLOv5Head", "YOLOv7Head", "YOLOv8Head"}
+TIMES_DEVICES = TIMES_IMAGES | {"YOLOv6Head"}  # and by the number of processes, over which gradients are averaged
 EPSILON = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionLoss:
-    """The sum of the terms of the detector's loss, whatever the number of images, and w times `feature_distance`.
+    """The sum of the terms of the detector's loss, whatever the number of images, and w times `feature_distance`; with
+    stages of the backbone, their own distance too.
 
     The terms are of very different size from family to family: a learning rate for SGD is one family's, while AdamW's
     suits all. YOLOv5's and v7's weight of objectness is for inputs of 640 pixels, as in their configs.
@@ -29,16 +32,19 @@ class DetectionLoss:
     preprocessing: Preprocessing
     distillation: Distillation | None = None
     teacher: nn.Module | None = None
+    stages: tuple[str, ...] = ()  # modules whose features the teacher's are a model for
 
     def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        inputs = normalised(batch[0], self.preprocessing).contiguous(memory_format=memory_format(model))
+        inputs = normalised(batch[0], self.preprocessing)
         if self.teacher is None or self.distillation is None:
             return own_loss(model, inputs, batch[1])
-        with recorded(model.get_submodule("neck")) as given:
+        with recorded(model.get_submodule("neck")) as given, features.recorded(model, self.stages) as own:
             loss = own_loss(model, inputs, batch[1])
-        with torch.no_grad(), recorded(self.teacher.get_submodule("neck")) as taught:
+        neck = self.teacher.get_submodule("neck")
+        with torch.no_grad(), recorded(neck) as taught, features.recorded(self.teacher, self.stages) as others:
             self.teacher(inputs)
-        return loss + self.distillation.weight * feature_distance(given, taught)
+        loss = loss + self.distillation.weight * feature_distance(given, taught)
+        return loss + self.distillation.features * features.feature_distance(own, others) if self.stages else loss
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "DetectionLoss":
         return self  # it never changes: the moving average need not copy the teacher
@@ -51,7 +57,8 @@ def own_loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     samples = {"bboxes_labels": labelled, "img_metas": [{"batch_input_shape": tuple(inputs.shape[2:])}] * len(inputs)}
     terms: dict[str, Tensor] = model.loss(inputs, samples)  # type: ignore[operator]
     loss = torch.stack([term.sum() for term in terms.values()]).sum()
-    return loss / len(inputs) if type(model.bbox_head).__name__ in TIMES_IMAGES else loss
+    head = type(model.bbox_head).__name__
+    return loss / ((len(inputs) if head in TIMES_IMAGES else 1) * (devices.count() if head in TIMES_DEVICES else 1))
 
 
 def feature_distance(student: list[Tensor], teacher: list[Tensor]) -> Tensor:

@@ -5,16 +5,19 @@ import shutil
 import torch
 from torch import nn
 
-from zoo import sources, tasks
+from zoo import measured_as, sources, tasks
 from zoo.atomic import write_json, write_text
-from zoo.config import Dataset, Preprocessing
+from zoo.config import Dataset, Launch
 from zoo.data.summary import DatasetSummary, read_summary
 from zoo.errors import DatasetError, StepError
 from zoo.job import Job, Result
+from zoo.measured_as import MeasuredAs
 from zoo.origin import Origin
 from zoo.recipe import Source
 from zoo.schedule import Schedule
 from zoo.source_model import save_weights, source_model
+from zoo.training import launching
+from zoo.training.fitting import Fitting
 
 
 def run(job: Job) -> Result:
@@ -38,9 +41,18 @@ def run(job: Job) -> Result:
         write_text(job.folder / "curve.jsonl", "")
         training = {"epochs": 0, "seconds": 0.0, "trained_on": f"published weights {origin.weights}, not trained here"}
     else:
-        trained = task.fit(model, data, origin.preprocessing, schedule, name=job.model, folder=job.folder, key=job.key)
+        fitting = Fitting(
+            name=job.model,
+            origin=origin,
+            schedule=schedule,
+            launch=Launch.model_validate(job.settings.get("launch") or {}),
+            data=data,
+            folder=job.folder,
+            key=job.key,
+        )
+        fitted = launching.fit(model, fitting)
         description = f"{job.settings['dataset_name']}, from scratch"
-        training = {"epochs": trained.epochs, "seconds": trained.seconds, "trained_on": description}
+        training = {"epochs": fitted.epochs, "seconds": fitted.seconds, "trained_on": description, **fitted.training}
     save_weights(model, job.folder / "source.safetensors")
     write_json(job.folder / "source.json", origin.model_dump(mode="json"))
     metrics = task.evaluate(model.eval(), data, origin.preprocessing) | training
@@ -81,30 +93,24 @@ def _published_origin(job: Job, source: Source, data: DatasetSummary) -> Origin:
             f"{data.name}: {data.num_classes} classes, but weights {weights} of {source.library}/{source.name} "
             f"know {len(labels)}; use the dataset they were trained on, or a profile that trains from scratch"
         )
-    preprocessing = library.preprocessing(source.name, weights)
-    if size := job.settings["input_size"]:
-        preprocessing = preprocessing.model_copy(
-            update={"size": size, "resize": round(preprocessing.resize * size / preprocessing.size)}
-        )
-    return _origin(job, source, weights, labels, preprocessing)
+    own, size = library.preprocessing(source.name, weights), job.settings["input_size"]
+    how = measured_as.by_library(own, source.library, weights, size, job.profile)
+    return _origin(job, source, weights, labels, how)
 
 
 def _scratch_origin(job: Job, source: Source, data: DatasetSummary) -> Origin:
-    size = job.settings["input_size"]
-    if size is None or job.settings["schedule"] is None:
+    dataset, name = Dataset.model_validate(job.settings["dataset"]), job.settings["dataset_name"]
+    geometry = tasks.find(job.settings["task"]).GEOMETRY
+    how = measured_as.by_dataset(name, dataset, geometry, job.settings["input_size"], job.profile)
+    if how is None or job.settings["schedule"] is None:
         raise StepError(
             f"{job.model}: training from scratch needs an input size and a schedule; give input_size and baseline "
             f"under tasks in configs/profiles/{job.profile}.yaml"
         )
-    dataset = Dataset.model_validate(job.settings["dataset"])
-    geometry = tasks.find(job.settings["task"]).GEOMETRY
-    preprocessing = Preprocessing(geometry=geometry, resize=size, size=size, mean=dataset.mean, std=dataset.std)
-    return _origin(job, source, None, data.labels, preprocessing)
+    return _origin(job, source, None, data.labels, how)
 
 
-def _origin(
-    job: Job, source: Source, weights: str | None, labels: tuple[str, ...], preprocessing: Preprocessing
-) -> Origin:
+def _origin(job: Job, source: Source, weights: str | None, labels: tuple[str, ...], how: MeasuredAs) -> Origin:
     library = sources.find(source.library)
     return Origin(
         library=source.library,
@@ -115,6 +121,7 @@ def _origin(
         task=job.settings["task"],
         num_classes=len(labels),
         labels=labels,
-        preprocessing=preprocessing,
+        preprocessing=how.preprocessing,
+        measured_as=how.words,
         licences=library.licences(source.name, weights),
     )

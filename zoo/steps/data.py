@@ -4,9 +4,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from zoo import datasets, layouts
+from zoo import datasets
 from zoo.atomic import write_json
 from zoo.config import Dataset
+from zoo.data.judging import summarise
 from zoo.data.summary import SUMMARY, expanded_root
 from zoo.errors import DatasetError
 from zoo.job import Job, Result
@@ -18,17 +19,12 @@ def run(job: Job) -> Result:
     The closing line counts the images of each split and, where there are any, what is skipped as corrupt.
     """
     name, dataset = job.settings["name"], Dataset.model_validate(job.settings["dataset"])
-    layout = layouts.find(dataset.layout)
     if dataset.generator is None:
-        root = expanded_root(name, dataset)
-        try:
-            summary = layout.summarise(name, dataset, root, inside=False)
-        except OSError as error:
-            raise DatasetError(f"{error.filename or root}: {error.strerror}; make it readable") from error
+        summary = summarise(name, dataset, expanded_root(name, dataset), inside=False)
         files: tuple[Path, ...] = ()  # somebody else's
     else:
         files = _generated(job.folder, dataset.generator, dataset.parameters)
-        summary = layout.summarise(name, dataset, job.folder, inside=True)
+        summary = summarise(name, dataset, job.folder, inside=True)
     write_json(job.folder / SUMMARY, summary.model_dump(mode="json"))
     skipped = {"skipped": len(summary.skipped)} if summary.skipped else {}
     return Result((job.folder / SUMMARY, *files), dict(summary.counts) | skipped)

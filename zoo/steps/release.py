@@ -11,12 +11,14 @@ from typing import Any
 
 import surgery
 from zoo import atomic, tasks
-from zoo.errors import StepError
+from zoo.errors import NotAccepted, StepError
 from zoo.graph.reading import read
 from zoo.job import Job, Result
 from zoo.linting.lint import lint
 from zoo.linting.report import Report
 from zoo.origin import Origin
+from zoo.recipe import Accept
+from zoo.releases.acceptance import Acceptance, acceptance, refusal
 from zoo.releases.card import card
 from zoo.releases.lint import fields as lint_fields
 from zoo.releases.manifest import FILES, FORMAT, Manifest, content_digest
@@ -26,11 +28,15 @@ from zoo.releases.release import MANIFEST, file_sha256
 from zoo.targets.identity import read_same
 
 EVALUATION = ("images", "dataset", "dataset_digest", "trained_on", "epochs", "seconds")
+STAGES = {"source": "baseline", "after_surgery": "surgery", "lite": "train"}
 SOURCES = {"weights": ("train", "model.safetensors"), "onnx": ("export", "model.onnx")}
 
 
 def run(job: Job) -> Result:
-    """Publish; where the latest release has the same content nothing is published and that release is named."""
+    """Publish; where the latest release has the same content nothing is published and that release is named.
+
+    Raises NotAccepted where the accuracy misses what the recipe asks for; nothing is written then.
+    """
     origin = Origin.model_validate_json((job.upstream["baseline"] / "source.json").read_bytes())
     plan = surgery.Plan.from_json(_json(job.upstream["surgery"] / "plan.json"))
     if not plan.edits and job.model.endswith("_lite"):
@@ -38,13 +44,15 @@ def run(job: Job) -> Result:
             f"{job.model}: surgery edited nothing, so the release must not be called lite; "
             "rename the recipe without `_lite`, or give it rules that apply"
         )
+    fields = manifest_fields(job, origin, plan)
+    found = _accepted(job, origin, fields["accuracy"])
+    fields["acceptance"] = found and found.model_dump(mode="json")
     plan_file = job.folder / FILES["plan"]
     atomic.write_json(plan_file, {"origin": origin.model_dump(mode="json"), "surgery": plan.to_json()})
     sources = {"plan": plan_file, **{kind: job.upstream[step] / file for kind, (step, file) in SOURCES.items()}}
     sources |= _further(job.upstream["export"])
     explanation = job.upstream["surgery"] / FILES["explanation"]
     sources |= {"explanation": explanation} if explanation.is_file() else {}
-    fields = manifest_fields(job, origin, plan)
     sources["lint"], fields["lint"] = _lint(job, fields["onnx"]["host"])
     fields["files"] = {kind: _file(FILES.get(kind, source.name), source) for kind, source in sources.items()}
     fields["content_sha256"] = content_digest(fields)
@@ -78,7 +86,6 @@ def manifest_fields(job: Job, origin: Origin, plan: surgery.Plan) -> dict[str, A
     report = _json(job.upstream["surgery"] / "report.json")
     exported = _json(job.upstream["export"] / "export.json")
     source, lite = exported["source"], exported["lite"]
-    stages = {"source": "baseline", "after_surgery": "surgery", "lite": "train"}
     return {
         "format": FORMAT,
         "name": job.model,
@@ -90,7 +97,7 @@ def manifest_fields(job: Job, origin: Origin, plan: surgery.Plan) -> dict[str, A
         "accuracy": {
             "headline": tasks.find(origin.task).METRIC,
             "stand_in": _json(job.upstream["data"] / "dataset.json")["root"] == ".",  # generated in the step's folder
-            **{stage: evaluation(_json(job.upstream[step] / "metrics.json")) for stage, step in stages.items()},
+            **_evaluations(job),
         },
         "costs": {"source": source["cost"], "lite": lite["cost"]},
         "latency": exported["latency"],
@@ -101,27 +108,50 @@ def manifest_fields(job: Job, origin: Origin, plan: surgery.Plan) -> dict[str, A
         "surgery": {
             "edits": dict(Counter(edit.rule for edit in plan.edits)),
             "promises": {edit.rule: str(edit.promise) for edit in plan.edits},
-            "refusals": [{key: refusal[key] for key in ("rule", "site", "reason")} for refusal in report["refusals"]],
+            "refusals": [{key: left[key] for key in ("rule", "site", "reason")} for left in report["refusals"]],
+            "warm_start": report["warm_start"],
         },
         "licences": {**origin.licences.model_dump(), "data": job.settings["dataset_licence"]},
         "provenance": provenance(job.model, job.settings["profile"], job.root).model_dump(mode="json"),
     }
 
 
-def evaluation(metrics: dict[str, Any]) -> dict[str, Any]:
-    """A step's metrics.json as an Evaluation: every number that is not about the data or the training is a metric."""
-    numbers = {
-        key: value
-        for key, value in metrics.items()
-        if key not in EVALUATION and isinstance(value, int | float) and not isinstance(value, bool)
-    }
+def _evaluations(job: Job) -> dict[str, dict[str, Any]]:
+    """Each stage's metrics.json as an Evaluation; what they have in common that is a number is a metric."""
+    stages = {stage: _json(job.upstream[step] / "metrics.json") for stage, step in STAGES.items()}
+    common, schedules = stages["after_surgery"], job.settings["schedules"]
+    return {stage: _evaluation(metrics, common, schedules.get(stage, "")) for stage, metrics in stages.items()}
+
+
+def _evaluation(metrics: dict[str, Any], common: dict[str, Any], schedule: str) -> dict[str, Any]:
+    """``common`` is what surgery left, where nothing is trained: what others state beside that is of their training."""
+    names = {name for name, value in common.items() if name not in EVALUATION and _is_number(value)}
+    trained = metrics.get("epochs") or 0
     return {
         "trained_on": metrics.get("trained_on") or "",
-        "epochs": metrics.get("epochs") or 0,
+        "epochs": trained,
         "seconds": metrics.get("seconds"),
-        "metrics": numbers,
+        "schedule": schedule if trained else "",
+        "training": {key: value for key, value in metrics.items() if key not in {*common, *EVALUATION}},
+        "metrics": {key: metrics[key] for key in sorted(names & metrics.keys())},
         **{key: metrics[key] for key in ("images", "dataset", "dataset_digest")},
     }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _accepted(job: Job, origin: Origin, accuracy: dict[str, Any]) -> Acceptance | None:
+    """What the recipe asks for, which is reached. Raises NotAccepted where it is not."""
+    headline, lite = accuracy["headline"], accuracy["lite"]
+    accept, profile = Accept.model_validate(job.settings["accept"]), job.settings["profile"]
+    found = acceptance(accept, profile, accuracy["source"]["metrics"][headline], lite["metrics"][headline])
+    if found is not None and found.missed:
+        data = f"{lite['images']} validation images of {lite['dataset']} (profile {profile})"
+        recipe = f"recipes/{origin.library}/{job.model}.yaml"
+        raise NotAccepted(f"{recipe}: accept: {refusal(found, headline, data)}")
+    return found
 
 
 def _lint(job: Job, host: list[str]) -> tuple[Path, dict[str, Any]]:

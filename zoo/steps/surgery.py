@@ -1,7 +1,8 @@
 """Surgery: pick and apply rules, start what they replaced from measured values, evaluate before any training."""
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -15,11 +16,12 @@ from zoo.choosing.explanation import Explanation
 from zoo.errors import StepError
 from zoo.job import Job, Result
 from zoo.origin import Origin
-from zoo.recipe import Export, Surgery
+from zoo.recipe import Export, Surgery, WarmStart
 from zoo.source_model import load_weights, save_weights, source_model
 from zoo.targets.identity import read_same
 
 EXPLANATION = "explanation.json"
+REFIT_IMAGES = 512  # that layers are fitted on: more of them gave MobileNetV3 nothing
 
 
 def run(job: Job) -> Result:
@@ -33,26 +35,22 @@ def run(job: Job) -> Result:
     source = source_model(origin)
     load_weights(source, job.upstream["baseline"] / "source.safetensors")
     task = tasks.find(origin.task)
-    batches = list(
-        task.calibration_batches(
-            job.upstream["data"],
-            origin.preprocessing,
-            batch_size=job.settings["batch_size"],
-            count=settings.calibration_batches,
-            seed=job.settings["seed"],
-        )
-    )
+    batches = _batches(job, origin, settings.calibration_batches)
     try:
         explanation = _chosen(job, source, origin, batches) if settings.rules == "auto" else None
         rules, sites = _rules(settings, explanation)
-        lite, report = surgery.lite(source, rules, (batches[0][:1],), batches, sites)
+        lite, report = surgery.lite(source, rules, (batches[0][:1],), batches, sites, _warm_start(settings.warm_start))
     except surgery.SurgeryError as error:
         raise StepError(f"{job.model}: surgery: {error}") from error
     _require_expected(job.model, settings, report)
+    told = report.to_json()
+    if report.is_lite:
+        fitted = _reconstruct(job, lite, source, origin, settings)
+        told |= fitted | {"warm_start": told["warm_start"] | fitted["warm_start"]}
     if explanation is not None:
         write_json(job.folder / EXPLANATION, explanation.to_json())
     write_json(job.folder / "plan.json", report.plan.to_json())
-    write_json(job.folder / "report.json", report.to_json())
+    write_json(job.folder / "report.json", told)
     save_weights(lite, job.folder / "initial.safetensors")
     metrics = task.evaluate(lite.eval(), job.upstream["data"], origin.preprocessing)
     write_json(job.folder / "metrics.json", metrics)
@@ -60,6 +58,41 @@ def run(job: Job) -> Result:
     names += [] if explanation is None else [EXPLANATION]
     summary = {"edits": len(report.edits), "refusals": len(report.refusals), task.METRIC: metrics[task.METRIC]}
     return Result(tuple(job.folder / name for name in names), summary)
+
+
+def _batches(job: Job, origin: Origin, count: int) -> list[Tensor]:
+    return list(
+        tasks.find(origin.task).calibration_batches(
+            job.upstream["data"],
+            origin.preprocessing,
+            batch_size=job.settings["batch_size"],
+            count=count,
+            seed=job.settings["seed"],
+        )
+    )
+
+
+def _reconstruct(job: Job, lite: nn.Module, source: nn.Module, origin: Origin, settings: Surgery) -> dict[str, Any]:
+    """Fit the lite model to its source as far as the recipe wants it; fields of the report: what was done."""
+    wanted = settings.warm_start
+    refit = blocks = None
+    try:
+        if wanted.refit:
+            count = max(settings.calibration_batches, math.ceil(REFIT_IMAGES / job.settings["batch_size"]))
+            refit = surgery.refit(lite, source, _batches(job, origin, count), statistics=wanted.statistics)
+        if steps := wanted.reconstruction_steps:
+            batches = _batches(job, origin, steps)
+            blocks = surgery.reconstruct(lite, source, batches, steps, statistics=wanted.statistics)
+    except surgery.SurgeryError as error:
+        raise StepError(f"{job.model}: {error}; a recipe can do without: surgery.warm_start") from error
+    return {
+        "refit": refit and refit.to_json(),
+        "reconstruction": blocks and blocks.to_json(),
+        "warm_start": {
+            "refit": refit is not None and {"layers": len(refit.fitted), "images": refit.images},
+            "reconstruction": blocks is not None and {"blocks": len(blocks.blocks), "steps": blocks.steps},
+        },
+    }
 
 
 def _chosen(job: Job, source: nn.Module, origin: Origin, batches: Sequence[Tensor]) -> Explanation:
@@ -85,6 +118,10 @@ def _rules(settings: Surgery, explanation: Explanation | None) -> tuple[Literal[
     if settings.rules in ("default", "none"):
         return "default" if settings.rules == "default" else [], None
     return list(settings.rules), None
+
+
+def _warm_start(wanted: WarmStart) -> surgery.WarmStart:
+    return surgery.WarmStart(gates=wanted.gates, norms=wanted.norms, statistics=wanted.statistics)
 
 
 def _require_expected(model: str, settings: Surgery, report: surgery.Report) -> None:

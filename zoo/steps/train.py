@@ -2,18 +2,20 @@
 
 import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from zoo import tasks
 from zoo.atomic import write_json, write_text
+from zoo.config import Launch
 from zoo.job import Job, Result
 from zoo.origin import Origin
 from zoo.rebuild import lite_model, read_plan
 from zoo.schedule import Schedule
-from zoo.source_model import load_weights, save_weights, source_model
+from zoo.source_model import load_weights, save_weights
+from zoo.training import launching
+from zoo.training.fitting import Fitting
 
 
 def run(job: Job) -> Result:
@@ -45,25 +47,31 @@ def run(job: Job) -> Result:
 
 
 def _fine_tune(job: Job, model: nn.Module, origin: Origin) -> dict[str, Any]:
-    """Train the model in place; how long and on what, for its metrics."""
+    """Train the model in place; how long, on what and what the source taught, for its metrics."""
+    data, before, edited = (job.upstream[step] for step in ("data", "baseline", "surgery"))
     schedule = Schedule.model_validate(job.settings["schedule"])
     taught = job.settings["teacher"] and schedule.distillation is not None
-    trained = tasks.find(origin.task).fit(
-        model,
-        job.upstream["data"],
-        origin.preprocessing,
-        schedule,
+    fitting = Fitting(
         name=job.model,
+        origin=origin,
+        plan=edited / "plan.json",
+        source=before / "source.safetensors",
+        is_taught=taught,
+        schedule=schedule,
+        launch=Launch.model_validate(job.settings.get("launch") or {}),
+        data=data,
         folder=job.folder,
         key=job.key,
-        teacher=_teacher(job.upstream["baseline"], origin) if taught else None,
     )
-    dataset = json.loads((job.upstream["data"] / "dataset.json").read_text("utf-8"))["name"]
+    fitted = launching.fit(model, fitting)
+    dataset = json.loads((data / "dataset.json").read_text("utf-8"))["name"]
     description = f"{dataset}, fine-tuned from the source's weights" + (", the source as teacher" if taught else "")
-    return {"epochs": trained.epochs, "seconds": trained.seconds, "trained_on": description}
-
-
-def _teacher(folder: Path, origin: Origin) -> nn.Module:
-    model = source_model(origin)
-    load_weights(model, folder / "source.safetensors")
-    return model
+    scaled = job.settings.get("learning_rate_scaled_from")
+    return {
+        "epochs": fitted.epochs,
+        "seconds": fitted.seconds,
+        "trained_on": description,
+        **fitted.training,
+        **({"learning_rate_scaled_from": scaled} if scaled else {}),
+        "teaching": fitted.teaching,
+    }

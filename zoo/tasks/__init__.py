@@ -1,6 +1,6 @@
 """The ML tasks, one module each: the folder is the registry. A task knows its data, its loss and its metric."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -14,6 +14,7 @@ from zoo.schedule import Schedule
 
 if TYPE_CHECKING:
     import onnx
+    from mmengine.hooks import Hook
     from PIL import Image
     from torch import Tensor, nn
 
@@ -53,6 +54,7 @@ class Task(Protocol):
         folder: Path,
         key: str,
         teacher: "nn.Module | None" = None,
+        hooks: "Sequence[Hook]" = (),
     ) -> "Trained":
         """Train ``model`` in place as the schedule says; see zoo.training.runner.train for what is after the star."""
 

@@ -1,8 +1,8 @@
 """Image classification: one class per image, an ImageFolder on disk, top-1 and top-5 accuracy."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,19 +11,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
+from zoo import layouts
 from zoo.config import Preprocessing
 from zoo.data.summary import read_summary
-from zoo.layouts import imagefolder
 from zoo.origin import Origin
 from zoo.predicting.predictions import ClassScores
 from zoo.preprocess import Transform, normalised
 from zoo.recipe import Export
 from zoo.schedule import Distillation, Schedule
+from zoo.training import devices
+from zoo.training.crops import cropped_input, require_crop
+from zoo.training.features import feature_distance, recorded
 from zoo.training.images import ImageSet, batches, training_loader
 from zoo.training.inputs import drawn, spaced
+from zoo.training.mixing import mixed
+from zoo.training.policies import altered
+from zoo.training.stages import taught_stages
 
 if TYPE_CHECKING:
     import onnx
+    from mmengine.hooks import Hook
     from PIL import Image
 
     from zoo.training.runner import Trained
@@ -83,6 +90,7 @@ def fit(
     folder: Path,
     key: str,
     teacher: nn.Module | None = None,
+    hooks: "Sequence[Hook]" = (),
 ) -> "Trained":
     """Train ``model`` in place as the schedule says, the teacher's logits beside the labels where there is one.
 
@@ -92,11 +100,13 @@ def fit(
     """
     from zoo.training.runner import train  # mmengine and TensorBoard take seconds to import, and only this needs them
 
-    training = _images(data, "train", preprocessing, schedule)
+    require_crop(model, schedule)
+    training = altered(_images(data, "train", preprocessing, schedule), schedule, preprocessing)
+    training = mixed(training, schedule, read_summary(data).num_classes)
     validation = _images(data, "val", preprocessing)
-    objective = ClassificationLoss(
-        preprocessing, schedule.label_smoothing, schedule.distillation, None if teacher is None else _frozen(teacher)
-    )
+    taught = None if teacher is None else _frozen(teacher)
+    stages = taught_stages(schedule.distillation, taught, model, preprocessing.size, name)
+    objective = ClassificationLoss(preprocessing, schedule.label_smoothing, schedule.distillation, taught, stages)
 
     def measure_statistics(student: nn.Module) -> None:
         measured_on = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
@@ -110,9 +120,12 @@ def fit(
         return right / count
 
     loader = training_loader(training, schedule.batch_size, schedule.workers)
-    trained = train(model, objective, loader, top1, schedule, metric=METRIC, name=name, folder=folder, key=key)
-    measure_statistics(model)
-    return trained
+    trained = train(
+        model, objective, loader, top1, schedule, metric=METRIC, name=name, folder=folder, key=key, hooks=hooks
+    )
+    if devices.is_first():  # the others' models are thrown away
+        measure_statistics(model)
+    return replace(trained, stages=stages)
 
 
 def host_boundary(model: nn.Module, exported: "onnx.ModelProto") -> frozenset[str]:
@@ -152,44 +165,50 @@ def predicted(image: "Image.Image", model: nn.Module, origin: Origin) -> ClassSc
 class ClassificationLoss:
     """Cross-entropy with label smoothing and, with a teacher, the distance to its softened answer.
 
-    (1 - w) CE + w T^2 KL(teacher || student), both softmaxes at temperature T (Hinton et al. 2015, section 2).
+    (1 - w) CE + w T^2 KL(teacher || student), both softmaxes at temperature T (Hinton et al. 2015, section 2), and
+    the `feature_distance` of the stages, if any, times its own weight.
     """
 
     preprocessing: Preprocessing
     label_smoothing: float
     distillation: Distillation | None = None
     teacher: nn.Module | None = None
+    stages: tuple[str, ...] = ()  # modules whose features the teacher's are a model for
 
     def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         inputs = normalised(batch[0], self.preprocessing)
-        logits, auxiliary = _outputs(model(inputs))
+        with recorded(model, self.stages) as given:
+            logits, auxiliary = _outputs(model(inputs))
         loss = self._against_labels(logits, batch[1])
         for each in auxiliary:
             loss = loss + AUXILIARY_WEIGHT * self._against_labels(each, batch[1])
         if self.teacher is None or self.distillation is None:
             return loss
-        with torch.no_grad():
+        with torch.no_grad(), recorded(self.teacher, self.stages) as taught:
             answer, _ = _outputs(self.teacher(inputs))
         weight, temperature = self.distillation.weight, self.distillation.temperature
-        return (1 - weight) * loss + weight * temperature**2 * F.kl_div(
+        loss = (1 - weight) * loss + weight * temperature**2 * F.kl_div(
             F.log_softmax(logits / temperature, 1),
             F.log_softmax(answer / temperature, 1),
             reduction="batchmean",
             log_target=True,
         )
+        return loss + self.distillation.features * feature_distance(given, taught) if self.stages else loss
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ClassificationLoss":
         return self  # it never changes: the moving average need not copy the teacher
 
     def _against_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Of classes (N,), or of the shares of each (N, classes) where images are mixed."""
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
 
 def _images(data: Path, split: str, preprocessing: Preprocessing, schedule: Schedule | None = None) -> ImageSet:
-    images = imagefolder.images(data, read_summary(data), split)
+    summary = read_summary(data)
+    images = layouts.find(summary.layout).images(data, summary, split)
     if schedule is None:
         return ImageSet(images, preprocessing)
-    return ImageSet(images, preprocessing, schedule.augmentation, schedule.seed)
+    return ImageSet(images, cropped_input(preprocessing, schedule), schedule.augmentation, schedule.seed)
 
 
 def _inputs(images: ImageSet, preprocessing: Preprocessing, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

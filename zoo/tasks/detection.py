@@ -1,7 +1,8 @@
 """Object detection: boxes with a class each, COCO's JSON on disk, COCO's mean average precision."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,10 +22,14 @@ from zoo.detection.placing import into_image
 from zoo.detection.suppression import Detections, detections
 from zoo.preprocess import normalised, placement
 from zoo.schedule import Schedule
+from zoo.training import devices
 from zoo.training.images import batches, training_loader
 from zoo.training.inputs import drawn, spaced
+from zoo.training.stages import taught_stages
 
 if TYPE_CHECKING:
+    from mmengine.hooks import Hook
+
     from zoo.training.runner import Trained
 
 __all__ = [
@@ -89,6 +94,7 @@ def fit(
     folder: Path,
     key: str,
     teacher: nn.Module | None = None,
+    hooks: "Sequence[Hook]" = (),
 ) -> "Trained":
     """Train ``model`` in place as the schedule says, by its own loss and towards the neck of a teacher, if any.
 
@@ -105,6 +111,7 @@ def fit(
     labels = read_summary(data).labels
     layout = memory_format(model)
     taught = None if teacher is None else _frozen(teacher, layout)
+    stages = taught_stages(schedule.distillation, taught, model, preprocessing.size, name)
 
     def measure_statistics(student: nn.Module) -> None:
         measured_on = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
@@ -118,7 +125,7 @@ def fit(
 
     trained = train(
         model,
-        DetectionLoss(preprocessing, schedule.distillation, taught),
+        DetectionLoss(preprocessing, schedule.distillation, taught, stages),
         training_loader(training, schedule.batch_size, schedule.workers),
         mean_average_precision,
         schedule,
@@ -126,11 +133,13 @@ def fit(
         name=name,
         folder=folder,
         key=key,
-        hooks=[Phases()],
+        hooks=[Phases(), *hooks],
         memory_format=layout,
+        compiled="backbone",  # the neck's features are read, and the head's loss is not its forward
     )
-    measure_statistics(model)
-    return trained
+    if devices.is_first():  # the others' models are thrown away
+        measure_statistics(model)
+    return replace(trained, stages=stages)
 
 
 def _images(data: Path, split: str, preprocessing: Preprocessing, schedule: Schedule | None = None) -> DetectionSet:

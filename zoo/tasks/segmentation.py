@@ -1,7 +1,8 @@
 """Semantic segmentation: a class for every pixel, images with label maps on disk, mean intersection over union."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,11 +24,15 @@ from zoo.segmentation.loss import SegmentationLoss, outputs_of
 from zoo.segmentation.metric import class_iou, confusion, mean_iou, pixel_accuracy
 from zoo.segmentation.placing import taken_back
 from zoo.segmentation.samples import LabelledSet
+from zoo.training import devices
+from zoo.training.crops import cropped_input, require_crop
 from zoo.training.images import batches, training_loader
 from zoo.training.inputs import drawn, spaced
+from zoo.training.stages import taught_stages
 
 if TYPE_CHECKING:
     import onnx
+    from mmengine.hooks import Hook
     from PIL import Image
 
     from zoo.training.runner import Trained
@@ -90,6 +95,7 @@ def fit(
     folder: Path,
     key: str,
     teacher: nn.Module | None = None,
+    hooks: "Sequence[Hook]" = (),
 ) -> "Trained":
     """Train ``model`` in place as the schedule says, the teacher's logits beside the labels where there is one.
 
@@ -98,11 +104,12 @@ def fit(
     """
     from zoo.training.runner import train  # mmengine and TensorBoard take seconds to import, and only this needs them
 
+    require_crop(model, schedule)
     training = _images(data, "train", preprocessing, schedule)
     validation = _images(data, "val", preprocessing)
-    objective = SegmentationLoss(
-        preprocessing, schedule.label_smoothing, schedule.distillation, None if teacher is None else _frozen(teacher)
-    )
+    taught = None if teacher is None else _frozen(teacher)
+    stages = taught_stages(schedule.distillation, taught, model, preprocessing.size, name)
+    objective = SegmentationLoss(preprocessing, schedule.label_smoothing, schedule.distillation, taught, stages)
 
     def measure_statistics(student: nn.Module) -> None:
         measured_on = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
@@ -115,9 +122,12 @@ def fit(
         return mean_iou(_confusion(measured, validation, preprocessing))
 
     loader = training_loader(training, schedule.batch_size, schedule.workers)
-    trained = train(model, objective, loader, miou, schedule, metric=METRIC, name=name, folder=folder, key=key)
-    measure_statistics(model)
-    return trained
+    trained = train(
+        model, objective, loader, miou, schedule, metric=METRIC, name=name, folder=folder, key=key, hooks=hooks
+    )
+    if devices.is_first():  # the others' models are thrown away
+        measure_statistics(model)
+    return replace(trained, stages=stages)
 
 
 def host_boundary(model: nn.Module, exported: "onnx.ModelProto") -> frozenset[str]:
@@ -160,7 +170,8 @@ def _images(data: Path, split: str, preprocessing: Preprocessing, schedule: Sche
     images = layouts.find(summary.layout).images(data, summary, split)
     if schedule is None:
         return LabelledSet(images, summary.num_classes, preprocessing)
-    return LabelledSet(images, summary.num_classes, preprocessing, schedule.augmentation, schedule.seed)
+    cropped = cropped_input(preprocessing, schedule)
+    return LabelledSet(images, summary.num_classes, cropped, schedule.augmentation, schedule.seed)
 
 
 def _confusion(model: nn.Module, images: LabelledSet, preprocessing: Preprocessing) -> Tensor:
