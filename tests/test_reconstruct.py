@@ -92,6 +92,18 @@ def test_it_is_the_same_each_time_and_leaves_no_trace() -> None:
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
 
 
+def test_without_statistics_batch_norm_works_on_its_own_which_stay() -> None:
+    lite, source = operated()
+    before = {name: value.clone() for name, value in lite.named_buffers()}
+    missed_before = missed(lite, source)
+    surgery.reconstruct(lite, source, images(128).split(32), steps=30, statistics=False)
+    assert before
+    assert all(torch.equal(value, before[name]) for name, value in lite.named_buffers())
+    assert missed(lite, source) < missed_before / 2
+    surgery.reconstruct(lite, source, [images(32)], steps=1)
+    assert not any(torch.equal(v, before[name]) for name, v in lite.named_buffers() if name.endswith("running_mean"))
+
+
 def test_no_gradient_leaves_a_block() -> None:
     """The first block agrees with the source: that the second one does not is nothing to it."""
     source = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
@@ -107,6 +119,11 @@ def test_no_gradient_leaves_a_block() -> None:
 def test_what_is_no_batch_is_refused(batches: list[Tensor]) -> None:
     with pytest.raises(surgery.SurgeryError, match=r"^reconstruct: give batches that are tensors"):
         surgery.reconstruct(network(), network(), batches, steps=1)
+
+
+def test_no_steps_are_refused() -> None:
+    with pytest.raises(surgery.SurgeryError, match=r"^reconstruct: 0 steps fit nothing; give at least one$"):
+        surgery.reconstruct(network(), network(), [images(2)], steps=0)
 
 
 def test_an_error_that_is_not_finite_leaves_the_model_as_it_was() -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
@@ -114,6 +115,27 @@ def test_channels_last_linear_layers_that_became_convolutions_are_fitted() -> No
     report = surgery.refit(lite, source, [images(64)])
     assert {type(lite.get_submodule(name)) for name in ("1.up", "1.down")} == {nn.Conv2d}
     assert {"1.up", "1.down", "2.up", "2.down"} <= {fitted.layer for fitted in report.fitted}
+
+
+class Cast(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.float(), self.weight, self.bias)
+
+
+class WeightStandardised(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight - self.weight.mean(1, keepdim=True), self.bias)
+
+
+def test_layers_of_their_own_class_are_fitted_where_they_do_what_torchs_do() -> None:
+    source = network()
+    source[5] = nn.Sequential(Cast(24, 12), nn.GELU(), Cast(12, 12), nn.GELU(), WeightStandardised(12, 10)).eval()
+    lite, _ = surgery.lite(source, example_inputs=images(1), calibration=[images(32)])
+    report = surgery.refit(lite, source, [images(64)])
+    assert "5.2" in {fitted.layer for fitted in report.fitted}
+    assert ("5.4", "a WeightStandardised gives something else than a Linear") in [
+        (left.layer, left.reason) for left in report.left
+    ]
 
 
 class Fails(nn.Module):

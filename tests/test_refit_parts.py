@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -10,7 +9,7 @@ from torch.nn.utils import parametrizations
 
 from surgery.reconstruction import layers, samples
 from surgery.reconstruction.layers import Unfitted, fittable
-from surgery.reconstruction.least_squares import Fit, fit
+from surgery.reconstruction.least_squares import Fit, Moments, fit
 from surgery.reconstruction.samples import Positions
 
 
@@ -70,32 +69,35 @@ def test_with_enough_samples_and_no_ridge_the_fit_is_exact() -> None:
     truth, bias = torch.randn(2, 3, 5, dtype=torch.double), torch.randn(2, 3, dtype=torch.double)
     read = torch.randn(2, 40, 5, dtype=torch.double) + 3
     targets = read @ truth.mT + bias[:, None]
-    found = fit(read, targets, torch.zeros_like(truth), ridge=0)
+    found = fit(Moments.of(read, targets), torch.zeros_like(truth), ridge=0)
     torch.testing.assert_close(found.weight, truth)
     torch.testing.assert_close(found.bias, bias)
     assert found.error(read, targets) < 1e-20
 
 
+def test_moments_of_parts_add_up_to_those_of_the_whole() -> None:
+    read, targets = torch.randn(2, 40, 5, dtype=torch.double) + 3, torch.randn(2, 40, 3, dtype=torch.double) - 1
+    whole = Moments.of(read, targets)
+    parts = Moments.of(read[:, :13], targets[:, :13]) + Moments.of(read[:, 13:], targets[:, 13:])
+    for field in ("count", "inputs", "targets", "squares", "products"):
+        torch.testing.assert_close(getattr(parts, field), getattr(whole, field))
+
+
 def test_a_strong_ridge_holds_the_weights() -> None:
     weight, read = torch.randn(1, 3, 5, dtype=torch.double), torch.randn(1, 40, 5, dtype=torch.double)
     targets = torch.randn(1, 40, 3, dtype=torch.double)
-    torch.testing.assert_close(fit(read, targets, weight, ridge=1e9).weight, weight, rtol=1e-6, atol=1e-6)
-    weak, none = (fit(read, targets, weight, ridge=ridge).error(read, targets) for ridge in (0.1, 0))
+    torch.testing.assert_close(fit(Moments.of(read, targets), weight, ridge=1e9).weight, weight, rtol=1e-6, atol=1e-6)
+    weak, none = (fit(Moments.of(read, targets), weight, ridge=ridge).error(read, targets) for ridge in (0.1, 0))
     assert none < weak < Fit(weight, weight[:, :, 0]).error(read, targets)
 
 
 def test_inputs_that_never_change_keep_their_weights() -> None:
     weight, read = torch.randn(1, 2, 3, dtype=torch.double), torch.randn(1, 30, 3, dtype=torch.double)
     read[:, :, 1] = 0
-    found = fit(read, torch.randn(1, 30, 2, dtype=torch.double), weight)
+    found = fit(Moments.of(read, torch.randn(1, 30, 2, dtype=torch.double)), weight)
     torch.testing.assert_close(found.weight[:, :, 1], weight[:, :, 1])
-    dead = fit(torch.zeros_like(read), torch.randn(1, 30, 2, dtype=torch.double), weight)
+    dead = fit(Moments.of(torch.zeros_like(read), torch.randn(1, 30, 2, dtype=torch.double)), weight)
     torch.testing.assert_close(dead.weight, weight)
-
-
-class WeightStandardised(nn.Conv2d):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(x, self.weight - self.weight.mean())
 
 
 def test_layers_that_cannot_be_fitted_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +112,6 @@ def test_layers_that_cannot_be_fitted_say_why(monkeypatch: pytest.MonkeyPatch) -
             "computed": parametrizations.weight_norm(nn.Linear(3, 3)),
             "tied": tied,
             "other": other,
-            "subclass": WeightStandardised(3, 4, 3),
             "same": nn.Conv2d(3, 4, 3, padding="same"),
             "reflecting": nn.Conv2d(3, 4, 3, padding_mode="reflect", padding=1),
             "large": nn.Conv2d(12, 4, 3),
@@ -125,7 +126,6 @@ def test_layers_that_cannot_be_fitted_say_why(monkeypatch: pytest.MonkeyPatch) -
         Unfitted("computed", "its weight is computed"),
         Unfitted("tied", "it shares its weight with another layer"),
         Unfitted("other", "it shares its weight with another layer"),
-        Unfitted("subclass", "what a WeightStandardised does is not known"),
         Unfitted("same", "its padding is not a number of zeros"),
         Unfitted("reflecting", "its padding is not a number of zeros"),
         Unfitted("large", "each output has 108 inputs, at most 100 are fitted"),

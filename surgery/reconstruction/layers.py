@@ -39,6 +39,11 @@ def fittable(lite: nn.Module, source: nn.Module) -> tuple[dict[str, Layer], list
     return layers, left
 
 
+def is_plain(layer: Layer) -> bool:
+    """Whether it does what torch's own layer does; of others it has to be measured."""
+    return behaves_as(layer, nn.Linear if isinstance(layer, nn.Linear) else nn.Conv2d)
+
+
 def _uses(model: nn.Module) -> Mapping[int, int]:
     """How many modules have each parameter, by its id."""
     return Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
@@ -50,8 +55,6 @@ def _reason(layer: Layer, other: Layer, uses: Mapping[int, int]) -> str:
         return "its weight is computed"
     if uses[id(weight)] > 1:
         return "it shares its weight with another layer"
-    if not behaves_as(layer, nn.Linear if isinstance(layer, nn.Linear) else nn.Conv2d):
-        return f"what a {type(layer).__name__} does is not known"
     if weight.shape[0] != before.shape[0]:
         return f"the source's has {before.shape[0]} outputs, this one {weight.shape[0]}"
     if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):

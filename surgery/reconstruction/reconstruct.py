@@ -55,23 +55,29 @@ def reconstruct(
     do for quantisation.
 
     In each of the steps one of the batches of model inputs goes through both models; every block is moved towards what
-    it gave in the source, on what the blocks before it give in ``lite``, and no gradient leaves it. BatchNorm works on
-    the batch and, with ``statistics``, has its own measured anew on all batches in the end; dropout and the like do
-    nothing, and frozen parameters stay.
+    it gave in the source, on what the blocks before it give in ``lite``, and no gradient leaves it. With ``statistics``
+    BatchNorm works on the batch, and has its own measured anew on all batches in the end; without, it works on those it
+    has, which stay. Dropout and the like do nothing, and frozen parameters stay.
 
-    Raises SurgeryError where there are no batches, the models have no block in common, one of them fails on the
-    batches or the error is not finite; ``lite`` is then as it was.
+    Raises SurgeryError where there are no steps or batches, the models have no block in common, one of them fails on
+    the batches or the error is not finite; ``lite`` is then as it was.
     """
     start = perf_counter()
+    if steps < 1:
+        raise SurgeryError(f"reconstruct: {steps} steps fit nothing; give at least one")
     given = list(batches)
     if not given or not all(isinstance(batch, Tensor) for batch in given):
         raise SurgeryError("reconstruct: give batches that are tensors of model inputs, at least one")
     before = {name: value.clone() for name, value in lite.state_dict().items()}
     try:
         with torch.inference_mode(False), restored_modes(source), restored_modes(lite), _gradients(lite):
+            source.eval()
+            lite.eval()
             names = blocks(lite, source, given[0])
             if not names:
                 raise SurgeryError("reconstruct: the models have no block in common")
+            if statistics:
+                _use_batches(lite)
             errors = _fit(lite, source, names, islice(cycle(given), steps), steps, lr)
         if statistics:
             reestimate_batchnorm(lite, given)
@@ -98,6 +104,12 @@ def _gradients(model: nn.Module) -> Iterator[None]:
             parameter.grad = gradient
 
 
+def _use_batches(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.train()
+
+
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
@@ -106,11 +118,6 @@ def _fit(
     lite: nn.Module, source: nn.Module, names: tuple[str, ...], batches: Iterable[Tensor], steps: int, lr: float
 ) -> dict[str, list[float]]:
     """The relative errors of each block, by step."""
-    source.eval()
-    lite.eval()
-    for module in lite.modules():
-        if isinstance(module, _BatchNorm):
-            module.train()
     optimizer = torch.optim.AdamW([p for p in lite.parameters() if p.requires_grad], lr=lr, weight_decay=0)
     wanted: dict[str, Tensor] = {}
     missed: dict[str, Tensor] = {}

@@ -14,8 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from surgery.batchnorm import reestimate_batchnorm
 from surgery.errors import SurgeryError, one_line
 from surgery.operating.modes import restored_modes
-from surgery.reconstruction.layers import Layer, Unfitted, fittable
-from surgery.reconstruction.least_squares import Fit, fit
+from surgery.reconstruction.layers import Layer, Unfitted, fittable, is_plain
+from surgery.reconstruction.least_squares import Fit, Moments, fit
 from surgery.reconstruction.samples import Positions, at, inputs, pixels
 
 VALUES = 2**25  # of model inputs that are run at once: 220 images of 224 x 224 pixels
@@ -25,7 +25,8 @@ SAME = 1e-6  # relative error of a layer that no edit has reached
 
 @dataclass(frozen=True)
 class Fitted:
-    """A layer's mean square error on held out images, over the variance of what it gave in the source."""
+    """A layer's mean square error on held out images, over the variance of what it gave in the source; of both, what
+    is the same at all positions counts for nothing, as a bias or BatchNorm takes it away."""
 
     layer: str
     before: float
@@ -97,11 +98,11 @@ def _together(batches: Iterable[Tensor]) -> Tensor:
 
 @contextmanager
 def _hooked(layers: Mapping[str, nn.Module], look: Any, *, after: bool) -> Iterator[None]:
-    """Inside, ``look(name, layer, value)`` sees what each layer gives, or receives before it runs."""
+    """Inside, ``look(name, layer, ...)`` sees what each layer gave and received, or what it is about to receive."""
     handles = []
     for name, layer in layers.items():
         if after:
-            seen = lambda layer, args, output, name=name: look(name, layer, output)  # noqa: E731
+            seen = lambda layer, args, output, name=name: look(name, layer, output, args[0])  # noqa: E731
             handles.append(layer.register_forward_hook(seen))
         else:
             met = lambda layer, args, name=name: look(name, layer, args[0])  # noqa: E731
@@ -111,6 +112,20 @@ def _hooked(layers: Mapping[str, nn.Module], look: Any, *, after: bool) -> Itera
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _is_linear(layer: Layer, received: Tensor, gave: Tensor, positions: Positions) -> bool:
+    """Whether what a layer of somebody's own class gave is what torch's own would give."""
+    read = inputs(received, layer, positions)
+    if read is None:
+        return False
+    weight = layer.weight.reshape(len(read), -1, read.shape[2])
+    expected = (read @ weight.mT).movedim(0, 1).flatten(1)
+    return torch.allclose(expected if layer.bias is None else expected + layer.bias, gave, rtol=1e-3, atol=1e-4)
+
+
+def _plain_name(layer: Layer) -> str:
+    return "Linear" if isinstance(layer, nn.Linear) else "Conv2d"
 
 
 class _Fitting:
@@ -124,12 +139,14 @@ class _Fitting:
         self.fitted: list[Fitted] = []
         self.reasons: dict[str, str] = {}
 
-    def record(self, name: str, layer: Layer, output: Tensor) -> None:
+    def record(self, name: str, layer: Layer, output: Tensor, received: Tensor) -> None:
         """What the source's layer gave, at positions drawn for it."""
         self.runs[name] += 1
         values = pixels(output, layer)
         drawn = Positions.drawn(values.shape[0], values.shape[2], self.seeds[name], values.device)
         self.positions[name], self.targets[name] = drawn, at(values, drawn)
+        if not is_plain(layer) and not _is_linear(layer, received, self.targets[name], drawn):
+            self.reasons[name] = f"a {type(layer).__name__} gives something else than a {_plain_name(layer)}"
 
     def fit(self, name: str, layer: Layer, received: Tensor) -> None:
         """Fit the layer to that, on what it is about to receive."""
@@ -138,6 +155,8 @@ class _Fitting:
             self.reasons[name] = reason
 
     def _fit(self, name: str, layer: Layer, received: Tensor) -> str:
+        if name in self.reasons:
+            return self.reasons[name]
         if self.runs[name] != 1:
             return f"it runs {self.runs[name]} times in the source"
         if name not in self.targets:
@@ -146,17 +165,20 @@ class _Fitting:
         read = inputs(received, layer, positions) if len(received) == len(positions.indices) else None
         if read is None:
             return "it gives another number of pixels than in the source"
-        read = read.double()
-        wanted = targets.double().reshape(len(targets), len(read), -1).movedim(1, 0)  # (groups, samples, outputs)
+        precision = torch.promote_types(read.dtype, torch.float32)
+        read = read.to(precision)
+        wanted = targets.to(precision).reshape(len(targets), len(read), -1).movedim(1, 0)  # (groups, samples, outputs)
         weight = layer.weight.double().reshape(len(read), -1, read.shape[2])
         cut = round(read.shape[1] * (1 - HELD_OUT))
-        before = Fit(weight, weight[:, :, 0]).error(read[:, cut:], wanted[:, cut:])
+        held_out = read[:, cut:], wanted[:, cut:]
+        before = Fit(weight, weight[:, :, 0]).error(*held_out)
         if before < SAME:
             return ""
-        after = fit(read[:, :cut], wanted[:, :cut], weight).error(read[:, cut:], wanted[:, cut:])
+        samples = Moments.of(read[:, :cut], wanted[:, :cut])
+        after = fit(samples, weight).error(*held_out)
         if not after < before:
             return f"no fit is closer on held out images, which miss {before:.3g} of the variance"
-        fitted = fit(read, wanted, weight)
+        fitted = fit(samples + Moments.of(*held_out), weight)
         layer.weight.copy_(fitted.weight.reshape(layer.weight.shape))
         if layer.bias is not None:
             layer.bias.copy_(fitted.bias.flatten())
