@@ -193,12 +193,15 @@ def test_a_replaced_module_may_have_several_names() -> None:
 def test_a_model_learns_when_gradients_reach_what_they_reached_before() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     inputs = (torch.rand(2, 3),)
-    assert surgery_trial._learns(model, nn.Sequential(nn.Linear(3, 3), nn.Identity()), inputs) is True
+    assert surgery_trial._learns(model, nn.Sequential(nn.Linear(3, 3), nn.Identity()), [inputs]) is True
     cut = nn.Sequential(nn.Linear(3, 3), nn.Sequential(Does(lambda x: x.detach()), nn.Linear(3, 3)))
     cut[1].weight, cut[1].bias = cut[1][1].weight, cut[1][1].bias
-    assert "no gradient reaches 2 parameters, such as 0.bias" in str(surgery_trial._learns(model, cut, inputs))
-    assert "RuntimeError" in str(surgery_trial._learns(model, nn.Sequential(nn.Linear(4, 3)), inputs))
-    assert surgery_trial._learns(nn.Linear(4, 3), model, inputs) is None
+    assert "no gradient reaches 2 parameters, such as 0.bias" in str(surgery_trial._learns(model, cut, [inputs]))
+    assert "RuntimeError" in str(surgery_trial._learns(model, nn.Sequential(nn.Linear(4, 3)), [inputs]))
+    assert surgery_trial._learns(nn.Linear(4, 3), model, [inputs]) is None
+    pooled = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))  # learns from two images, not from one
+    assert surgery_trial._learns(pooled, pooled, [(torch.rand(1, 3),)]) is None
+    assert surgery_trial._learns(pooled, pooled, [(torch.rand(1, 3),), (torch.rand(2, 3),)]) is True
 
 
 def row(**answers: object) -> surgery_coverage.Row:
