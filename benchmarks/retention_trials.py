@@ -1,0 +1,213 @@
+"""What the experiment of retention.py consists of: trials, what is on in each, in which order. Imports no framework."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from zoo import plan
+from zoo.reading.library import Library
+from zoo.records import key_of
+
+MODELS = ("mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "convnext_atto", "yolov8_n")
+SEEDS, EPOCHS = (0, 1, 2), (0, 1, 2, 5)
+FIRST = frozenset({0, 2})  # epochs that the goals are about, measured before the others
+ABLATED, ABLATION_EPOCHS = ("mobilenet_v3_small",), 2
+PROFILE = "demo"
+
+SOURCE, NOTHING = "source", "none"
+OWN = None  # what the recipe and the profile's schedule say, unchanged
+
+# Of the warm start, everything and nothing. The steps see about as many batches as an epoch of the digit scenes has.
+RECONSTRUCTION_STEPS = 150
+ALL = {
+    "gates": True,
+    "norms": True,
+    "statistics": True,
+    "refit": True,
+    "reconstruction_steps": RECONSTRUCTION_STEPS,
+}
+OFF = {part: type(on)() for part, on in ALL.items()}
+DEFAULT = ALL | {"reconstruction_steps": 0}
+PARTS = tuple(ALL)
+
+# What a lite model starts from, as the recipe's surgery.warm_start.
+STARTS: Mapping[str, Mapping[str, Any] | None] = {
+    "bare": OFF,
+    "warm": OWN,
+    "all": ALL,
+    **{f"only_{part}": OFF | {part: ALL[part]} for part in PARTS},
+    **{f"all_but_{part}": ALL | {part: OFF[part]} for part in PARTS},
+    **{f"default_but_{part}": DEFAULT | {part: OFF[part]} for part in PARTS if DEFAULT[part]},
+}
+
+FEATURES, ANNEAL_EPOCHS = 0.5, 1.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """Changes in the profile's fine-tuning schedule; all that is not named is the schedule's own."""
+
+    teacher: bool
+    distillation: Mapping[str, Any] | None = None  # of the schedule's own
+    anneal_epochs: float | None = None
+
+
+TRAININGS = {
+    "plain": Training(teacher=False),
+    "taught": Training(teacher=True),
+    "features": Training(teacher=True, distillation={"weight": 0.0, "features": FEATURES}),
+    "annealed": Training(teacher=False, anneal_epochs=ANNEAL_EPOCHS),
+    "together": Training(teacher=True, distillation={"features": FEATURES}, anneal_epochs=ANNEAL_EPOCHS),
+}
+
+ARMS = {"a": ("bare", "plain"), "b": ("warm", "taught")}
+# Of the second ablation: what is on beside the warm start of the recipe.
+TEACHING = {
+    "nothing more": ("warm", "plain"),
+    "logits": ("warm", "taught"),
+    "features": ("warm", "features"),
+    "reconstruction": ("all", "plain"),
+    "annealing": ("warm", "annealed"),
+    "all four together": ("all", "together"),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One figure: a model and a seed, what it starts from, how it is trained and for how many epochs."""
+
+    model: str
+    seed: int
+    start: str
+    training: str = NOTHING
+    epochs: int = 0
+
+    @property
+    def name(self) -> str:
+        """Also a path."""
+        return f"{self.model}/seed-{self.seed}/{self.start}.{self.training}.{self.epochs}"
+
+    @classmethod
+    def named(cls, name: str) -> "Trial":
+        """The trial of that name; raises ValueError."""
+        model, seed, rest = name.split("/")
+        start, training, epochs = rest.split(".")
+        return cls(model, int(seed.removeprefix("seed-")), start, training, int(epochs))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its start and its training are still among those here."""
+        return self.start in {SOURCE, *STARTS} and self.training in {NOTHING, *TRAININGS}
+
+    @property
+    def needs(self) -> "Trial | None":
+        """What has to be there before."""
+        if self.start == SOURCE:
+            return None
+        return Trial(self.model, self.seed, self.start if self.epochs else SOURCE)
+
+
+def trial(model: str, seed: int, arm: tuple[str, str], epochs: int) -> Trial:
+    """Of an arm; before any training, what it starts from is all there is."""
+    start, training = arm
+    return Trial(model, seed, start, training if epochs else NOTHING, epochs)
+
+
+def experiment(models: Sequence[str], seeds: Sequence[int], epochs: Sequence[int]) -> list[Trial]:
+    """Both arms: first what the goals are about, of all models with the first seed, with the others; then the rest."""
+    parts = [tuple(each for each in epochs if (each in FIRST) is first) for first in (True, False)]
+    found = (
+        trial(model, seed, arm, each)
+        for part in parts
+        for seed in seeds
+        for model in models
+        for each in part
+        for arm in ARMS.values()
+    )
+    return with_needs(found)
+
+
+def ablation(models: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
+    """Each part of the warm start alone and off, untrained; then what training may add; seed by seed."""
+
+    def found() -> Iterator[Trial]:
+        for seed in seeds:
+            for model in models:
+                yield from (Trial(model, seed, start) for start in ablated_starts())
+                yield from (trial(model, seed, arm, ABLATION_EPOCHS) for arm in TEACHING.values())
+
+    return with_needs(found())
+
+
+def ablated_starts() -> list[str]:
+    """All but the default without reconstruction is the default itself, which recipes have: `warm`."""
+    return [start for start, settings in STARTS.items() if settings is OWN or settings != DEFAULT]
+
+
+def with_needs(trials: Iterable[Trial]) -> list[Trial]:
+    """Each once, what it needs before it."""
+    found: dict[Trial, None] = {}
+
+    def add(each: Trial) -> None:
+        if each.needs is not None:
+            add(each.needs)
+        found.setdefault(each)
+
+    for each in trials:
+        add(each)
+    return list(found)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the steps of the pipeline are told in a trial, exactly as in a build but for the arm's changes."""
+
+    library: Library
+    trial: Trial
+
+    @cached_property
+    def model(self) -> plan.Model:
+        """The recipe in the demo profile."""
+        return plan.model(self.library, f"{self.trial.model}_lite", PROFILE)
+
+    @property
+    def step(self) -> str:
+        """The one that makes what this trial measures."""
+        if self.trial.start == SOURCE:
+            return "baseline"
+        return "train" if self.trial.epochs else "surgery"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Of the data step; the images are the same whatever the seed."""
+        return plan.data_settings(self.model.task.dataset, self.model.dataset)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of the step: the build's, the seed and the arm's changes."""
+        settings = deepcopy(plan.STEPS[self.step].settings(self.model))
+        if self.step == "surgery":
+            settings["seed"] = self.trial.seed
+            changed = STARTS[self.trial.start]
+            settings["surgery"]["warm_start"] |= {} if changed is OWN else changed
+            return settings
+        schedule = settings["schedule"]
+        schedule["seed"] = self.trial.seed
+        if self.step == "train":
+            training = TRAININGS[self.trial.training]
+            settings["teacher"] = training.teacher
+            schedule["epochs"] = self.trial.epochs
+            own = schedule["distillation"] or {}
+            schedule["distillation"] = own | dict(training.distillation or {}) if training.teacher else None
+            if training.anneal_epochs is not None:
+                schedule["anneal_epochs"] = training.anneal_epochs
+        return settings
+
+    @cached_property
+    def key(self) -> str:
+        """Of all that the figure was made of but for code and libraries."""
+        needs = self.trial.needs
+        before = self.data if needs is None else Told(self.library, needs).key
+        return key_of({"settings": self.settings, "before": before})
