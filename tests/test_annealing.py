@@ -165,10 +165,11 @@ OBJECTIVE = ClassificationLoss(PREPROCESSING, 0.1)
 
 
 def trained(folder: Path, epochs: float, killed_after: int | None = None) -> tuple[nn.Module, surgery.Plan, Annealing]:
-    """Three epochs of three iterations, with a moving average."""
+    """Three epochs of three iterations, with a moving average; then, as tasks do, BatchNorm's statistics."""
     source, lite, plan = operated(Source())
     with annealed(lite, source, plan.edits, epochs) as annealing:
         fit(lite, OBJECTIVE, folder, hooks=[annealing], killed_after=killed_after)
+        surgery.reestimate_batchnorm(lite, [INPUTS])
     return lite, plan, annealing
 
 
@@ -209,6 +210,20 @@ def test_a_resumed_annealing_is_the_same_as_an_unbroken_one(tmp_path: Path, epoc
     assert torch.equal(fresh.eval()(INPUTS), whole(INPUTS))
     assert surgery.fingerprint(whole) == plan.after
     assert no_hooks(whole)
+
+
+def test_after_a_kill_behind_the_last_epoch_statistics_are_those_of_relu(tmp_path: Path) -> None:
+    source, lite, plan = operated(Source())
+    with annealed(lite, source, plan.edits, 2.0) as annealing:
+        fit(lite, OBJECTIVE, tmp_path, hooks=[annealing])  # and the process is killed here
+    found = []
+    for _ in range(2):  # nothing is left to be trained
+        again, _, resumed = trained(tmp_path, 2.0)
+        assert resumed.share == annealing.share == 1.0
+        found.append(again)
+    surgery.reestimate_batchnorm(lite, [INPUTS])
+    for again in found:
+        assert all(map(torch.equal, again.state_dict().values(), lite.state_dict().values()))
 
 
 def test_annealing_changes_what_is_learnt(tmp_path: Path) -> None:

@@ -59,19 +59,21 @@ TORCHRUN = "launch: {launcher: torchrun, devices: 3}\n"
             {"schedule": "accumulate: 2\n", "recipe": "  batch_size: 9\n"},
             [f"{RECIPE}:10: train.batch_size: a batch of 9 does not divide into 2 parts; {CURE}"],
         ),
+        ({"schedule": "mixup: 0.2\n", "profile": TORCHRUN.replace("3", "4")}, []),
         (
-            {"profile": "launch: {devices: 8}\n"},
+            {"schedule": "mixup: 0.2\n", "recipe": "  launcher: torchrun\n  devices: 8\n"},
             [
-                f"{PROFILE}:12: launch.devices: 8 devices on 1 nodes, but nothing launches their processes; "
-                "add 'launcher: torchrun'"
+                f"{RECIPE}:11: train.devices: a batch of 8 on 8 devices is one image each, mixed with itself; "
+                "raise batch_size, or name a schedule without mixup and cutmix"
             ],
         ),
         (
+            {"profile": "launch: {devices: 8}\n"},
+            [f"{PROFILE}:12: launch.devices: 8 processes, but nothing launches them; add 'launcher: torchrun'"],
+        ),
+        (
             {"recipe": "  nodes: 2\n"},
-            [
-                f"{RECIPE}:10: train.nodes: 1 devices on 2 nodes, but nothing launches their processes; "
-                "add 'launcher: torchrun'"
-            ],
+            [f"{RECIPE}:10: train.nodes: 2 processes, but nothing launches them; add 'launcher: torchrun'"],
         ),
     ],
 )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import surgery
 from zoo import tasks
-from zoo.config import Dataset, Evaluation, Preprocessing
+from zoo.config import Dataset, Evaluation, Launch, Preprocessing
 from zoo.data.summary import read_summary
 from zoo.errors import DatasetError, StepError, UnknownName
 from zoo.job import Job
@@ -41,6 +41,7 @@ DATASET = Dataset(
     std=SMALL.std,
     licence="none",
 )
+LAUNCH = Launch().model_dump(mode="json")
 SCHEDULE = Schedule(
     description="test",
     epochs=1,
@@ -232,6 +233,7 @@ def baseline_settings(**changes: Any) -> dict[str, Any]:
         "weights": "scratch",
         "input_size": 32,
         "schedule": SCHEDULE.model_dump(mode="json"),
+        "launch": LAUNCH,
     } | changes
 
 
@@ -262,7 +264,8 @@ def test_baseline_surgery_and_fine_tuning_for_an_epoch_each(digits: Path, tmp_pa
     (folders["surgery"] / "plan.json").write_text(json.dumps(report.plan.to_json()))
     save_weights(lite, folders["surgery"] / "initial.safetensors")
 
-    settings = {"schedule": SCHEDULE.model_dump(mode="json"), "teacher": True}
+    own = {"schedule": SCHEDULE.model_dump(mode="json"), "teacher": True}
+    settings = {**own, "launch": LAUNCH, "learning_rate_scaled_from": ""}
     result = train.run(job("train", folders["train"], settings, folders))
     assert all(file.is_file() for file in result.outputs)
     assert result.summary["epochs"] == 1

@@ -227,7 +227,7 @@ def test_predict_takes_every_kind_of_image(
         ("nothing.png", None, "nothing.png: no such image file; check the path"),
         (".", None, "no such image file"),
         ("x" * 300 + ".png", None, "File name too long; check the path"),
-        ("text.png", None, "text.png: not an image that can be decoded: cannot identify image file the file; give"),
+        ("text.png", None, "text.png: not an image that can be decoded: cannot identify its format; give"),
         ("empty.png", None, "empty.png: not an image that can be decoded"),
         ("half.png", None, "half.png: not an image that can be decoded"),
         ("float.tif", None, "an image of floating-point numbers"),

@@ -1,6 +1,7 @@
 """COCO's objects as label maps of VOC's classes: what is drawn, which images are kept, what is refused."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def box(left: int, top: int, right: int, bottom: int) -> list[int]:
     return [left, top, right, top, right, bottom, left, bottom]
 
 
-def annotation(image: int, category: int, polygon: list[int], area: float, **changes: Any) -> dict[str, Any]:
+def annotation(image: int, category: int, polygon: list[Any], area: float, **changes: Any) -> dict[str, Any]:
     return {
         "id": area, "image_id": image, "category_id": category, "area": area, "iscrowd": 0, "segmentation": [polygon],
     } | changes  # fmt: skip
@@ -141,6 +142,13 @@ def test_a_folder_that_is_there_is_left_alone_and_half_of_one_made_again(tmp_pat
         ({"images": [{"id": 1}]}, "not as COCO's: KeyError: 'file_name'"),
         ({"annotations": [annotation(1, 101 - CAT, [1, 2, 3, 4], 9)]}, "annotation 9 has no polygons as segmentation"),
         ({"annotations": [annotation(1, 101 - CAT, [1] * 7, 9)]}, "annotation 9 has no polygons as segmentation"),
+        ({"annotations": [annotation(1, 101 - CAT, ["1"] * 6, 9)]}, "not as COCO's: TypeError: must be real number"),
+        ({"annotations": [annotation(1, 101 - CAT, [math.nan] * 6, 9)]}, "annotation 9 has no polygons"),
+        (
+            {"images": [{"id": 1, "file_name": "1.jpg", "width": 0, "height": 9}]},
+            "image 1 has no whole numbers above 0",
+        ),
+        ({"images": [{"id": 1, "file_name": "1.jpg", "width": 9, "height": 9}] * 2}, ": 1.jpg more than once; "),
         ({"annotations": 3}, "no list of annotations"),
     ],
 )
@@ -157,6 +165,6 @@ def test_half_a_copy_of_coco_is_refused(tmp_path: Path) -> None:
     root = coco(tmp_path / "coco")
     (root / "val2017" / "3.jpg").unlink()
     result = zoo(root, tmp_path / "made")
-    assert result.stderr == f"zoo: {root}/val2017: has not 3.jpg of instances_val2017.json; copy the rest\n"
+    assert result.stderr == f"zoo: {root}/val2017: lacks 3.jpg of instances_val2017.json; copy the rest\n"
     (root / "annotations" / "instances_val2017.json").unlink()
     assert "not an annotation file that can be read: " in zoo(root, tmp_path / "made").stderr

@@ -96,6 +96,14 @@ def test_what_is_generated_is_compared_with_nothing(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("digest", ["abc", "A" * 64, "g" * 64, "a" * 65])
+def test_a_digest_that_is_none(digest: str, tmp_path: Path) -> None:
+    (problem,) = complaints(f"{COPIED}files_digest: {digest}\n", tmp_path)
+    assert problem.endswith(
+        "files_digest: is no SHA-256 of 64 digits, 0 to 9 and a to f; copy what `zoo data check` prints"
+    )
+
+
 def test_only_classifiers_see_a_crop(tmp_path: Path) -> None:
     text = COPIED.replace("task: classification\nlayout: imagefolder", "task: detection\nlayout: coco")
     (problem,) = complaints(f"{text}evaluation: {{resize: 700, size: 640}}\n", tmp_path)

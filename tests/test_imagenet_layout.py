@@ -64,7 +64,7 @@ def test_an_edit_of_the_ground_truth_is_seen(tmp_path: Path, monkeypatch: pytest
         ("0\n1\n", "no class ID from 1 to 2: line 1: '0'"),
         ("1\nn01440764\n", "no class ID from 1 to 2: line 2: 'n01440764'"),
         ("1\n", "val/ILSVRC2012_val_00000002.JPEG without a class in"),
-        ("1\n2\n1\n", "val/ has not ILSVRC2012_val_00000003.JPEG of the 3 in"),
+        ("1\n2\n1\n", "val/ lacks ILSVRC2012_val_00000003.JPEG of the 3 in"),
         ("1\n1\n", "val/ has no image of n01440764"),
     ],
 )
@@ -77,7 +77,7 @@ def test_a_ground_truth_that_is_not_the_images(text: str, fact: str, tmp_path: P
 def test_what_the_devkit_lacks_is_named(tmp_path: Path) -> None:
     root = imagenet_tree(tmp_path)
     (root / DEVKIT / "meta.mat").write_bytes(b"MATLAB 5.0 MAT-file, cut")
-    assert f"{DEVKIT}/meta.mat is not the devkit's that can be read: " in message("imagenet", root)
+    assert f"{DEVKIT}/meta.mat is damaged, or not the devkit's: " in message("imagenet", root)
     meta_mat(root / DEVKIT / "meta.mat", {1: "tench", 2: "n01440764"})
     assert f"{DEVKIT}/meta.mat: no WNID, such as n01440764, at 1: 'tench'" in message("imagenet", root)
     (root / DEVKIT / "meta.mat").unlink()
@@ -92,7 +92,7 @@ def test_classes_and_images_that_one_side_lacks_are_said_at_once(tmp_path: Path)
     picture(root / "val" / "holiday.jpg")
     (root / FIRST).unlink()
     refused = message("imagenet", root)
-    for fact in ("val/holiday.jpg without a class in", f"val/ has not {FIRST.name} of the 2", "has not n01440764 of"):
+    for fact in ("val/holiday.jpg without a class in", f"val/ lacks {FIRST.name} of the 2", "lacks n01440764 of"):
         assert fact in refused
 
 

@@ -1,4 +1,4 @@
-"""COCO's layout: boxes, and entries of annotation files that cannot be meant."""
+"""COCO's layout: boxes, and entries of annotation files that cannot be used."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Layouts of label maps: which of them cannot be meant, and what is said of it."""
+"""Layouts of label maps: which of them cannot be used, and what is said of it."""
 
 import os
 from pathlib import Path
@@ -117,7 +117,7 @@ def test_a_list_that_is_no_text_names_no_image(tmp_path: Path) -> None:
     assert "is missing" in refused
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../../x", "a" * 5000])
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../x", "a" * 260])
 def test_a_list_that_names_what_is_no_image(name: str, tmp_path: Path) -> None:
     root = voc_tree(tmp_path)
     listed = root / "ImageSets/Segmentation/val.txt"

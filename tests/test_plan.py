@@ -146,7 +146,9 @@ MODULES = {
     "zoo/__init__.py": "from zoo import consumer",
     "zoo/consumer.py": "import torch",
     "zoo/errors.py": "class ZooError(Exception): pass",
-    "zoo/steps/train.py": "from zoo import sources\nfrom zoo.errors import ZooError\nfrom ..loop import run\n",
+    "zoo/steps/train.py": "from zoo import sources\nfrom zoo.errors import ZooError\nfrom ..loop import run\n"
+    "from zoo.schedule import Schedule\n",
+    "zoo/schedule.py": "class Schedule: pass",
     "zoo/loop.py": "def run():\n    '''run'''\n    import mmengine.runner, PIL.Image\n    from surgery import lite",
     "zoo/sources/__init__.py": "import importlib",
     "zoo/sources/torchvision.py": "def build():\n    import torchvision",
@@ -176,6 +178,7 @@ def version(tmp_path: Path) -> Callable[[], code_version.Version]:
         ("zoo/loop.py", "def run():  # now\n\n    '''Other words.'''\n    import mmengine.runner, PIL.Image\n"
         "    from surgery import lite"),
         ("zoo/errors.py", "class ZooError(Exception): x = 1"),
+        ("zoo/schedule.py", "class Schedule: x = 1"),
         ("zoo/__init__.py", "x = 1"),
         ("zoo/consumer.py", "x = 1"),
         ("zoo/unused.py", "x = 1"),

@@ -64,6 +64,16 @@ def test_what_a_training_states_is_no_metric(own_build: SmallBuild) -> None:
     assert f"- final: speckles; 2 epochs in 1.5 s by schedule finetune ({its_own})\n" in card
 
 
+def test_a_class_that_one_stage_alone_finds_is_a_metric_of_it(own_build: SmallBuild) -> None:
+    state(own_build, "train", **TRAINING, **{"iou/cat": 0.25})
+    state(own_build, "surgery", **{"iou/dog": 0.5})
+    own_build.release()
+    accuracy = released(own_build, 2)[0]["accuracy"]
+    assert accuracy["lite"]["training"] == TRAINING
+    found = [{name for name in accuracy[stage]["metrics"] if "/" in name} for stage in ("after_surgery", "lite")]
+    assert found == [{"iou/dog"}, {"iou/cat"}]
+
+
 def test_how_a_training_is_described_makes_no_version(own_build: SmallBuild) -> None:
     state(own_build, "train", **TRAINING)
     assert own_build.release(schedules={"source": "a", "lite": "b"})["new"] is False

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from small_build import EXPORT, NAME, ORIGIN, SmallBuild, prepare
 
+from surgery.reconstruction.reconstruct import Reconstruction
 from zoo import atomic
 from zoo.errors import StepError
 from zoo.rebuild import lite_model, read_plan
@@ -88,6 +89,25 @@ def test_a_recipe_switches_parts_of_the_warm_start_off(build: SmallBuild, gates:
     plan = read_plan(folder / "plan.json")
     assert any(edit.action.endswith("-> mean gate") for edit in plan.edits) == gates
     load_weights(lite_model(ORIGIN, plan), folder / "initial.safetensors")
+
+
+def test_a_reconstruction_holds_no_more_images_than_memory_has(
+    build: SmallBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def noted(lite: Any, source: Any, batches: Any, steps: int, **_: Any) -> Reconstruction:
+        counts.append(len(list(batches)))
+        return Reconstruction((), steps, 0.0)
+
+    monkeypatch.setattr(step.surgery, "reconstruct", noted)
+    chosen = {"rules": ["squeeze_excite"], "warm_start": {"refit": False, "reconstruction_steps": 5}}
+    for held in (step.HELD, 2 * 2 * 3 * 32**2, 1):  # all 5 batches of 2 images, 2 of them, never less than one
+        monkeypatch.setattr(step, "HELD", held)
+        step.run(build.job("surgery", settings(build, chosen) | {"batch_size": 2}))
+    assert counts == [5, 2, 1]
+    told = json.loads((build.folder("surgery") / "report.json").read_bytes())
+    assert told["warm_start"]["reconstruction"] == {"blocks": 0, "steps": 5}
 
 
 def test_a_target_that_changed_since_is_refused(build: SmallBuild) -> None:

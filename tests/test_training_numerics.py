@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,11 +10,14 @@ import torch
 from small_training import Loss, Small, fit, images, loss, schedule
 from torch import Tensor, nn
 
+from zoo.errors import TrainingDiverged
 from zoo.layouts.imagefolder import Images
 from zoo.schedule import Distillation
 from zoo.training import numerics
+from zoo.training.hooks import Pace
 from zoo.training.numerics import chosen
 from zoo.training.runner import Trained
+from zoo.training.stepping import Stepping
 
 CPU, CHANNELS_LAST = torch.device("cpu"), torch.channels_last
 
@@ -226,6 +230,45 @@ def test_small_gradients_are_scaled_in_float16_alone() -> None:
     for precision, dtype in numerics.DTYPES.items():
         scales[precision] = numerics.Numerics(dtype, CHANNELS_LAST, False).scaler(CPU).is_enabled()
     assert scales == {"float32": False, "bfloat16": False, "float16": True}
+
+
+def test_losses_that_were_not_scaled_are_where_the_training_goes_on() -> None:
+    """float16 was given up on one machine, and the training goes on on another."""
+    made = []
+    for is_scaled in (False, True):
+        optimizer = torch.optim.SGD(Small().parameters(), lr=0.1)
+        made.append(Stepping(optimizer, schedule(), torch.amp.GradScaler("cpu", enabled=is_scaled)))
+    plain, scaled = made
+    scaled.load_state_dict(plain.state_dict())
+    assert scaled.scaler.is_enabled()
+    scaled.scaler.scale(torch.zeros(()))
+    before = scaled.scaler.state_dict() | {"scale": 8.0}
+    scaled.load_state_dict({**scaled.state_dict(), "scaler": before})
+    assert scaled.scaler.get_scale() == 8.0
+    plain.load_state_dict(scaled.state_dict())
+    assert not plain.scaler.is_enabled()
+
+
+def test_gradients_that_no_scale_makes_finite_stop_the_training() -> None:
+    """The loss is finite, each step is left out: without this the training would end as it began."""
+    model = nn.Linear(2, 1)
+    model.weight.register_hook(lambda gradient: gradient * torch.nan)
+    stepping = Stepping(torch.optim.SGD(model.parameters(), lr=0.1), schedule(), torch.amp.GradScaler("cpu"))
+    runner = SimpleNamespace(epoch=0, optim_wrapper=stepping)
+    before = model.weight.detach().clone()
+    pace = Pace(schedule())
+
+    def step(index: int) -> None:
+        loss = model(torch.ones(1, 2)).sum()
+        stepping.backward(loss)
+        stepping.step()
+        pace.after_train_iter(runner, index, outputs={"loss": loss.detach()})
+
+    for index in range(26):  # from a scale of 2^16 to 2^-10
+        step(index)
+    with pytest.raises(TrainingDiverged, match=r"^epoch 1, iteration 27: gradients are not finite however .*; lower "):
+        step(26)
+    assert torch.equal(model.weight, before)
 
 
 def test_a_trained_model_says_under_which_conditions(found: Images, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The command `zoo`. Exit codes: 0 all well, 1 something is damaged or not clean, 2 a name, place or file of no use."""
 
+import errno
 from typing import Any
 
 import click
@@ -24,6 +25,13 @@ class Commands(click.Group):
         except ZooError as error:
             click.echo(f"zoo: {error}", err=True)
             ctx.exit(WRONG if isinstance(error, IntegrityError) else BAD_INPUT)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            click.echo(
+                f"zoo: cannot write {error.filename or 'what is printed'}: {error.strerror}; make room", err=True
+            )
+            ctx.exit(BAD_INPUT)
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package in ("", "zoo", "surgery"):

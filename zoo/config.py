@@ -1,8 +1,9 @@
 """What the shared YAML under configs/ may say: datasets and profiles; see zoo.schedule and zoo.targets.target too."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 NAME_PATTERN = r"^[A-Za-z0-9](\.?[A-Za-z0-9_\-])*$"  # names become file names: no '/', no '..', no leading '.' or '-'
 NAME_LENGTH = 100
@@ -53,6 +54,15 @@ class Evaluation(Config):
 Counts = Positive | Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
 
 
+def _digest(given: Any) -> Any:
+    if isinstance(given, str) and not re.fullmatch("[0-9a-f]{64}", given):
+        raise ValueError("is no SHA-256 of 64 digits, 0 to 9 and a to f; copy what `zoo data check` prints")
+    return given
+
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$"), BeforeValidator(_digest)]
+
+
 class Dataset(Config):
     """Where a dataset is and what it holds. With a ``generator`` it is made on the spot, else ``root`` must exist."""
 
@@ -66,7 +76,7 @@ class Dataset(Config):
     labels: Annotated[tuple[str, ...], Field(strict=False)] = ()  # where the files do not name the classes
     corrupt: Literal["refuse", "skip"] = "refuse"  # what to do with an image or annotation that cannot be read
     expected: dict[Literal["train", "val"], Counts] = {}  # images by split, skipped ones among them; of several, one
-    files_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # as `zoo data check` prints it
+    files_digest: Digest | None = None  # as `zoo data check` prints it
     evaluation: Evaluation | None = None  # what models are measured with that come with no preprocessing of their own
     mean: Rgb
     std: Deviation

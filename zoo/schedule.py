@@ -35,11 +35,12 @@ class Decay(Config):
 
 
 class Distillation(Config):
-    """What the source teaches: ``weight`` of its term in the loss, the labels keep the rest; with 0 it has none.
+    """What the source teaches: ``weight`` of its term in the loss; with 0 it has none.
 
-    Of a classifier and a segmenter by logits (Hinton et al. 2015) at the softmax ``temperature``; of a detector by what
-    its neck gives, where there is no temperature. ``features`` is the weight of a further term: how far what the stages
-    end with is from the source's, where shapes agree (Romero et al. 2015).
+    Of a classifier and a segmenter by logits (Hinton et al. 2015) at the softmax ``temperature``, where the labels keep
+    the rest of the weight; of a detector by what its neck gives, beside its own loss, where there is no temperature.
+    ``features`` is the weight of a further term: how far what the stages end with is from the source's, where shapes
+    agree (Romero et al. 2015).
     """
 
     weight: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -35,6 +35,7 @@ NEUTRAL = frozenset(
         "recipe",
         "records",
         "reading.registry",
+        "schedule",
     )
 )
 

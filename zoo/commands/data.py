@@ -41,6 +41,8 @@ def check(name: str, root: str | None, profile: str, jobs: int | None, listed: P
     from zoo.data.checking import check as checked
     from zoo.reading import one_dataset
 
+    if listed is not None:
+        output_file.require(listed)  # not after hours of decoding
     dataset = one_dataset.read(name, Path.cwd())
     folder = _folder(name, dataset, root, profile)
     try:
@@ -55,9 +57,9 @@ def check(name: str, root: str | None, profile: str, jobs: int | None, listed: P
             )
     except OSError as error:
         raise DatasetError(f"{error.filename or folder}: {error.strerror}; make it readable") from error
+    _show(name, dataset, folder, found, listed)
     if listed is not None:
         output_file.write(listed, "".join(f"{each}\n" for each in found.damaged))
-    _show(name, dataset, folder, found, listed)
     if found.problems:
         sys.exit(WRONG)
 
@@ -87,7 +89,12 @@ def _folder(name: str, dataset: "Dataset", root: str | None, profile: str) -> Pa
             made = "" if profile == "demo" else f" profile={profile}"
             raise DatasetError(f"{folder}: not made yet; doit data:{name}{made}")
         return folder
-    return expanded_root(name, dataset if root is None else dataset.model_copy(update={"root": root}))
+    if root is None:
+        return expanded_root(name, dataset)
+    folder = Path(root).expanduser() if root.startswith("~/") else Path(root)
+    if not root or not folder.is_dir():
+        raise DatasetError(f"{folder if root else '--root'}: no such folder; give --root the folder of the copy")
+    return folder
 
 
 def _show(name: str, dataset: "Dataset", folder: Path, found: "Checked", listed: Path | None) -> None:
@@ -102,7 +109,7 @@ def _show(name: str, dataset: "Dataset", folder: Path, found: "Checked", listed:
     for label, value in facts:
         click.echo(f"{label:<8} {value}")
     if not found.problems:
-        click.echo("whole: all can be decoded, and every label is a class")
+        click.echo("whole: every image can be decoded, and every label is a class")
         return
     click.echo(f"not whole: {_counted(len(found.problems))}; {_cure(dataset, folder, found, listed)}")
 
@@ -112,7 +119,7 @@ def _compared(name: str, dataset: "Dataset", found: "Checked") -> str:
         return ", compared with dataset.json"
     if dataset.files_digest is not None:
         return ", compared with the config"
-    return "" if found.problems else f"; as files_digest in configs/datasets/{name}.yaml it is compared"
+    return "" if found.problems else f"; written into configs/datasets/{name}.yaml as files_digest, it is compared"
 
 
 def _counted(problems: int) -> str:

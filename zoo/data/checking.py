@@ -9,7 +9,7 @@ from zoo.config import Dataset
 from zoo.data.contents import Contents, miscounted
 from zoo.data.decoding import looked_at
 from zoo.data.judging import unseen
-from zoo.data.summary import digest_of, few, files_digest, read_summary
+from zoo.data.summary import digest_of, few, files_digest, printable, read_summary, unwritable
 from zoo.errors import DatasetError
 
 Advance = Callable[[int, int], None]  # how many of how many samples are done
@@ -42,10 +42,11 @@ def check(name: str, dataset: Dataset, root: Path, *, inside: bool, jobs: int, a
     damaged, drawn = _looked(contents, dataset, root, jobs, advance)
     entries = [f"{where}: {fact}" for where, fact in contents.entries.items()]
     lists, notes = ([], entries) if dataset.corrupt == "skip" else (entries, [])
-    digest, unlike = _digest(name, dataset, root, contents, inside=inside)
+    digest, unlike = _digest(name, dataset, root, contents, inside=inside, whole=not damaged)
     problems = [*contents.problems, *miscounted(contents, dataset), *unseen(contents.labels, contents.samples)]
+    problems += unwritable(contents.labels)
     if lists:
-        problems.append(f"what cannot be meant: {few(lists, 'entries')}")
+        problems.append(f"annotations that cannot be used: {few(lists, 'entries')}")
     if damaged:
         total = sum(map(len, contents.samples.values()))
         problems.append(f"damaged, of {total} images or what describes them: {few(damaged)}")
@@ -55,7 +56,7 @@ def check(name: str, dataset: Dataset, root: Path, *, inside: bool, jobs: int, a
         digest,
         digest_of(inside=inside),
         (*problems, *unlike),
-        (*lists, *damaged),
+        tuple(map(printable, (*lists, *damaged))),
         (*_left_out(notes), *_undrawn(contents, drawn)),
         contents.layout,
     )
@@ -78,15 +79,20 @@ def _looked(
     return damaged, frozenset(drawn)
 
 
-def _digest(name: str, dataset: Dataset, root: Path, contents: Contents, *, inside: bool) -> tuple[str, list[str]]:
-    """The digest of the list of files, and whether it is another than it should be."""
+def _digest(
+    name: str, dataset: Dataset, root: Path, contents: Contents, *, inside: bool, whole: bool
+) -> tuple[str, list[str]]:
+    """The digest of the list of files, and whether it is another than it should be.
+
+    Where not all samples are ``whole``, a file that cannot be read has been told.
+    """
     if not any(contents.samples.values()):
         return "", []
     try:
         digest = files_digest(root, contents.files, contents.indexes, inside=inside)
         expected = read_summary(root).digest if inside else dataset.files_digest
     except DatasetError as error:
-        return "", [_below(error, root)]
+        return "", [_below(error, root)] if whole else []
     if expected is None or digest == expected:
         return digest, []
     where = "dataset.json" if inside else f"files_digest in configs/datasets/{name}.yaml"

@@ -1,4 +1,4 @@
-"""COCO's annotation file of a split: what it says of which image, and what in it cannot be meant.
+"""COCO's annotation file of a split: what it says of which image, and what in it cannot be used.
 
 The format: https://cocodataset.org/#format-data, object detection.
 """
@@ -49,14 +49,16 @@ def read(file: Path, present: Container[str]) -> Annotations:
     ids = tuple(sorted(names))
     faults: dict[str, str] = {}
     pictures: dict[Any, Picture | None] = {}  # by id; none where the image is left out, and its boxes with it
+    taken: set[str] = set()  # names of files
     for index, image in enumerate(images):
-        picture = _picture(image, pictures, present)
+        picture = _picture(image, pictures, present, taken)
         if isinstance(picture, str):
             faults[f"images[{index}]"] = picture
             if isinstance(image, dict) and _is_whole(image.get("id")):
                 pictures.setdefault(image["id"], None)
         else:
             pictures[picture.id] = picture
+            taken.add(picture.name)
     classes = {category: index for index, category in enumerate(ids)}
     for index, annotation in enumerate(annotations):
         if fault := _added(annotation, pictures, classes):
@@ -95,13 +97,15 @@ def _names(file: Path, categories: list[Any]) -> dict[int, str]:
     return names
 
 
-def _picture(image: Any, known: Container[int], present: Container[str]) -> Picture | str:
+def _picture(image: Any, known: Container[int], present: Container[str], taken: Container[str]) -> Picture | str:
     """The image that an entry describes, or what is wrong with it."""
     if not isinstance(image, dict) or not _is_whole(image.get("id")) or not isinstance(image.get("file_name"), str):
         return "no whole number as id, or no file_name"
     name, width, height = image["file_name"], image.get("width"), image.get("height")
     if image["id"] in known:
         return f"{name}: image id {image['id']} is taken"
+    if name in taken:
+        return f"{name}: is the file of another entry too"
     if not (_is_whole(width) and _is_whole(height) and min(width, height) > 0):
         return f"{name}: no whole numbers as width and height"
     if name not in present:

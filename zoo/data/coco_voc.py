@@ -9,7 +9,7 @@ may decide otherwise. The format: https://cocodataset.org/#format-data, object d
 import math
 import os
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,15 +83,17 @@ def outlined(coco: Path, split: str) -> tuple[Outlined, ...]:
                 found[each["image_id"]].append((classes[each["category_id"]], _polygons(each)))
                 areas[each["image_id"]] += each["area"]
         kept = tuple(
-            Outlined(Path(each["file_name"]).name, (each["width"], each["height"]), tuple(found[each["id"]]))
+            Outlined(Path(each["file_name"]).name, _size(each), tuple(found[each["id"]]))
             for each in images
             if areas[each["id"]] > LEAST_AREA or not split.startswith("train")
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{file}: not as COCO's: {type(error).__name__}: {error}; {coco_json.CURE}") from error
+    if repeated := sorted(name for name, times in Counter(image.name for image in kept).items() if times > 1):
+        raise DatasetError(f"{file}: {few(repeated, 'images')} more than once; {coco_json.CURE}")
     present = {entry.name for entry in os.scandir(coco / split)} if (coco / split).is_dir() else set()
     if missing := [image.name for image in kept if image.name not in present]:
-        raise DatasetError(f"{coco / split}: has not {few(missing, 'images')} of {file.name}; copy the rest")
+        raise DatasetError(f"{coco / split}: lacks {few(missing, 'images')} of {file.name}; copy the rest")
     if not kept or len(classes) != len(CLASSES):
         raise DatasetError(f"{file}: {len(kept)} images, {len(classes)} of VOC's 20 classes; {coco_json.CURE}")
     return kept
@@ -126,9 +128,18 @@ def _inside(corners: "NDArray[np.float64]", width: int, height: int) -> "NDArray
     return np.bitwise_xor.accumulate(crossings, axis=1)[:, :width].astype(np.bool_)
 
 
+def _size(image: dict[str, Any]) -> tuple[int, int]:
+    size = image["width"], image["height"]
+    if not all(type(side) is int and side > 0 for side in size):
+        raise ValueError(f"image {image['id']} has no whole numbers above 0 as width and height")
+    return size
+
+
 def _polygons(annotation: dict[str, Any]) -> Sequence[Sequence[float]]:
     polygons = annotation["segmentation"]
-    if not isinstance(polygons, list) or not all(len(each) >= 6 and len(each) % 2 == 0 for each in polygons):
+    if not isinstance(polygons, list) or not all(
+        len(each) >= 6 and len(each) % 2 == 0 and all(map(math.isfinite, each)) for each in polygons
+    ):
         raise ValueError(f"annotation {annotation.get('id')} has no polygons as segmentation")
     return polygons
 

@@ -25,7 +25,7 @@ class Contents:
     labels: tuple[str, ...]
     samples: Mapping[str, Sequence[Sample]]  # by split
     problems: tuple[str, ...] = ()  # what is not cured by leaving samples out
-    entries: Mapping[str, str] = field(default_factory=dict)  # of annotations, that cannot be meant: where, what
+    entries: Mapping[str, str] = field(default_factory=dict)  # of annotations, that cannot be used: where, what
     indexes: tuple[Path, ...] = ()  # lists and annotations that were read
 
     @property

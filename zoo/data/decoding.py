@@ -1,12 +1,14 @@
 """Looking at every pixel of a dataset, by several processes."""
 
+import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from zoo.data.contents import Sample
@@ -28,7 +30,8 @@ def looked_at(samples: Sequence[Sample], root: Path, num_classes: int, *, jobs: 
             yield from looks(chunk)
         return
     # Not fork: the parent has threads, such as those of a progress bar.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("forkserver"), initializer=_quiet) as pool:
+    context = get_context("forkserver")
+    with ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=context, initializer=_begin) as pool:
         try:
             for found in pool.map(looks, chunks):
                 yield from found
@@ -40,9 +43,16 @@ def looked_at(samples: Sequence[Sample], root: Path, num_classes: int, *, jobs: 
             pool.shutdown(cancel_futures=True)
 
 
-def _quiet() -> None:
-    """Ctrl-C is the parent's to answer."""
+def _begin() -> None:
+    """Ctrl-C is the parent's to answer; where that is killed, nobody else ends what it started."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _looks(samples: Sequence[Sample], root: Path, num_classes: int) -> list[Look]:

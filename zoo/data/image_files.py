@@ -73,5 +73,6 @@ def is_whole(file: Path) -> bool:
 
 
 def _undecodable(file: Path, error: Exception, cure: str = CURE) -> DatasetError:
-    fact = " ".join(str(error).replace(f"'{file}'", "the file").split()) or type(error).__name__
+    fact = str(error).replace(f"image file {str(file)!r}", "its format").replace(f"'{file}'", "the file")
+    fact = " ".join(fact.split()) or type(error).__name__
     return DatasetError(f"{file}: not an image that can be decoded: {fact}; {cure}")

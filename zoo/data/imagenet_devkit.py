@@ -80,8 +80,8 @@ def _of_meta(file: Path, root: Path) -> dict[int, str]:
         synsets = loadmat(file, squeeze_me=True, variable_names=["synsets"])["synsets"]
         return {int(each["ILSVRC2012_ID"]): str(each["WNID"]) for each in synsets.ravel()}
     except Exception as error:  # whatever a file that is no MATLAB file makes of its reader
-        fact = " ".join(str(error).split())[:100] or type(error).__name__
-        raise DatasetError(f"{_below(file, root)} is not the devkit's that can be read: {fact}") from error
+        fact = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise DatasetError(f"{_below(file, root)} is damaged, or not the devkit's: {fact}") from error
 
 
 def _text(file: Path, root: Path) -> str:

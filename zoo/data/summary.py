@@ -17,6 +17,7 @@ from zoo.errors import DatasetError
 
 SPLITS = ("train", "val")
 SUMMARY = "dataset.json"
+LONGEST = 300  # letters of a name or fact, of which a message has several
 
 
 class DatasetSummary(Config):
@@ -55,9 +56,8 @@ def described(
     read, or whose name dataset.json could not hold.
     """
     digest = files_digest(root, files, indexes, inside=inside)
-    for text in (*labels, *skipped):
-        if not _is_utf8(text):
-            raise DatasetError(f"{root}: the name {text!a} is not UTF-8; rename it")
+    if wrong := unwritable((*labels, *skipped)):
+        raise DatasetError(f"{root}: {wrong[0]}")
     return DatasetSummary(
         name=name,
         task=dataset.task,
@@ -84,6 +84,8 @@ def files_digest(root: Path, files: Iterable[Path], indexes: Iterable[Path], *, 
         lines += [_line(file, root, _content_digest(file)) for file in indexes]
     except OSError as error:
         raise DatasetError(f"{error.filename}: {error.strerror}; replace or remove it") from error
+    except ValueError as error:  # a name with a zero byte
+        raise DatasetError(f"{root}: a name that no file can have: {error}; correct the list that it is in") from error
     return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -123,8 +125,24 @@ def spellings(split: str) -> tuple[str, ...]:
 
 
 def few(names: Sequence[str], what: str = "") -> str:
-    """The first three of the names, and how many more there are of ``what``."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more {what}".rstrip() if len(names) > 3 else "")
+    """The first three of the names, fit for one line, and how many more there are of ``what``."""
+    more = f" and {len(names) - 3} more {what}".rstrip() if len(names) > 3 else ""
+    return ", ".join(_shortened(printable(name)) for name in names[:3]) + more
+
+
+def printable(text: str) -> str:
+    """As it can stand on a line of UTF-8: names of files may hold any bytes."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def _shortened(text: str) -> str:
+    """With its end, where a fact is."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
+
+
+def unwritable(names: Iterable[str]) -> list[str]:
+    """What is wrong with names that dataset.json could not hold."""
+    return [f"the name {name!a} is not UTF-8; rename it" for name in names if not _is_utf8(name)]
 
 
 def _is_utf8(text: str) -> bool:

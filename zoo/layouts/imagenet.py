@@ -25,14 +25,14 @@ def contents(dataset: Dataset, root: Path) -> Contents:
         return imagefolder.contents(dataset, root)
     problems = [] if (root / "train").is_dir() else ["train/ is missing"]
     labels = [] if problems else imagefolder.classes(root / "train")
-    problems += imagefolder.of_folders("train", labels, dataset) if labels else []
+    problems += [] if problems else imagefolder.of_folders("train", labels, dataset)
     val, truth_problems, indexes = _flat(root, tuple(labels), dataset.num_classes)
-    samples = ({"train": imagefolder.labelled(root / "train", labels)} if labels else {}) | {"val": val}
+    train = {"train": imagefolder.labelled(root / "train", labels)} if (root / "train").is_dir() else {}
     return Contents(
         "train/<WNID>/<image>, val/ILSVRC2012_val_<number>.JPEG and ILSVRC2012_devkit_t12/",
         tuple(labels),
-        samples,
-        (*problems, *truth_problems, *imagefolder.imageless(samples)),
+        train | {"val": val},
+        (*problems, *imagefolder.imageless(train), *truth_problems),
         indexes=indexes,
     )
 
@@ -73,7 +73,7 @@ def _flat(root: Path, labels: tuple[str, ...], num_classes: int) -> tuple[list[S
     if foreign:
         problems.append(f"{few(foreign, 'images')} without a class in {name}")
     if absent := [imagenet_devkit.file_name(n) for n in range(1, len(truth.classes) + 1) if n not in numbers]:
-        problems.append(f"val/ has not {few(absent, 'images')} of the {len(truth.classes)} in {name}")
+        problems.append(f"val/ lacks {few(absent, 'images')} of the {len(truth.classes)} in {name}")
     if labels and (unknown := sorted({*truth.classes} - {*labels})):
-        problems.append(f"train/ has not {few(unknown, 'classes')} of {name}")
+        problems.append(f"train/ lacks {few(unknown, 'classes')} of {name}")
     return samples, problems, truth.files

@@ -7,6 +7,7 @@ Dataset's further annotations, it is what is trained on, with ``SegmentationClas
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from zoo.config import Dataset
@@ -31,6 +32,9 @@ def contents(dataset: Dataset, root: Path) -> Contents:
     problems = [f"{_list(root, split).name} is missing or empty" for split in SPLITS if not pairs[split]]
     if shared := sorted({image.stem for image, _ in pairs["train"]} & {image.stem for image, _ in pairs["val"]}):
         problems.append(f"{few(shared, 'images')} in both {_list(root, 'train').name} and val.txt")
+    for split, found in pairs.items():
+        if repeated := sorted(image.stem for image, times in Counter(image for image, _ in found).items() if times > 1):
+            problems.append(f"{few(repeated, 'images')} more than once in {_list(root, split).name}")
     lists = [file for split in SPLITS if (file := _list(root, split)).is_file()]
     layout = "ImageSets/Segmentation/<train|val>.txt, JPEGImages/<name>.jpg and SegmentationClass/<name>.png"
     return label_maps.contents(dataset, pairs, problems, layout, lists)

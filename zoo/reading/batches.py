@@ -51,11 +51,13 @@ class _Use:
         if any(getattr(self.recipe.train, field) is not None for field in ("launcher", "devices", "nodes")):
             yield from _of_launch(self.recipe_file, ("train",), launch)
         if schedule.batch_size % (schedule.accumulate * computing):
-            yield self._problem(schedule, launch)
+            fact = f"a batch of {schedule.batch_size} does not divide into {_described(schedule, launch)}"
+            yield self._problem(fact, "change batch_size, devices, nodes or the schedule's accumulate")
+        elif schedule.batch_size == computing > 1 and (schedule.mixup or schedule.cutmix):
+            fact = f"a batch of {schedule.batch_size} on {computing} devices is one image each, mixed with itself"
+            yield self._problem(fact, "raise batch_size, or name a schedule without mixup and cutmix")
 
-    def _problem(self, schedule: Schedule, launch: Launch) -> Problem:
-        fact = f"a batch of {schedule.batch_size} does not divide into {_described(schedule, launch)}"
-        cure = "change batch_size, devices, nodes or the schedule's accumulate"
+    def _problem(self, fact: str, cure: str) -> Problem:
         own = next((name for name in OWN if value_at(self.recipe_file, ("train", name)) is not None), None)
         if own is not None:
             return self.recipe_file.problem(("train", own), fact, cure)
@@ -71,7 +73,7 @@ def _of_schedule(document: Document, schedule: Schedule) -> Iterator[Problem]:
 def _of_launch(document: Document, place: Location, launch: Launch) -> Iterator[Problem]:
     if launch.launcher == "none" and launch.devices * launch.nodes > 1:
         field = "devices" if launch.devices > 1 else "nodes"
-        fact = f"{launch.devices} devices on {launch.nodes} nodes, but nothing launches their processes"
+        fact = f"{launch.devices * launch.nodes} processes, but nothing launches them"
         yield document.problem((*place, field), fact, "add 'launcher: torchrun'")
 
 

@@ -45,7 +45,7 @@ def run(job: Job) -> Result:
             name=job.model,
             origin=origin,
             schedule=schedule,
-            launch=Launch.model_validate(job.settings.get("launch") or {}),
+            launch=Launch.model_validate(job.settings["launch"]),
             data=data,
             folder=job.folder,
             key=job.key,

@@ -124,15 +124,19 @@ def _evaluations(job: Job) -> dict[str, dict[str, Any]]:
 
 
 def _evaluation(metrics: dict[str, Any], common: dict[str, Any], schedule: str) -> dict[str, Any]:
-    """``common`` is what surgery left, where nothing is trained: what others state beside that is of their training."""
+    """``common`` is what surgery left, where nothing is trained: what others state beside that is of their training.
+
+    But for figures of a class, such as ``iou/cat``, which are there where the class is found.
+    """
     names = {name for name, value in common.items() if name not in EVALUATION and _is_number(value)}
+    names |= {name for name in metrics if "/" in name}
     trained = metrics.get("epochs") or 0
     return {
         "trained_on": metrics.get("trained_on") or "",
         "epochs": trained,
         "seconds": metrics.get("seconds"),
         "schedule": schedule if trained else "",
-        "training": {key: value for key, value in metrics.items() if key not in {*common, *EVALUATION}},
+        "training": {key: value for key, value in metrics.items() if key not in {*common, *names, *EVALUATION}},
         "metrics": {key: metrics[key] for key in sorted(names & metrics.keys())},
         **{key: metrics[key] for key in ("images", "dataset", "dataset_digest")},
     }

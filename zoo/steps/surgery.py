@@ -1,7 +1,7 @@
 """Surgery: pick and apply rules, start what they replaced from measured values, evaluate before any training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from zoo.targets.identity import read_same
 
 EXPLANATION = "explanation.json"
 REFIT_IMAGES = 512  # that layers are fitted on: more of them gave MobileNetV3 nothing
+HELD = 2**29  # values of model inputs that a reconstruction holds and goes through again: 2 GB
 
 
 def run(job: Job) -> Result:
@@ -35,7 +36,7 @@ def run(job: Job) -> Result:
     source = source_model(origin)
     load_weights(source, job.upstream["baseline"] / "source.safetensors")
     task = tasks.find(origin.task)
-    batches = _batches(job, origin, settings.calibration_batches)
+    batches = list(_batches(job, origin, settings.calibration_batches))
     try:
         explanation = _chosen(job, source, origin, batches) if settings.rules == "auto" else None
         rules, sites = _rules(settings, explanation)
@@ -60,15 +61,13 @@ def run(job: Job) -> Result:
     return Result(tuple(job.folder / name for name in names), summary)
 
 
-def _batches(job: Job, origin: Origin, count: int) -> list[Tensor]:
-    return list(
-        tasks.find(origin.task).calibration_batches(
-            job.upstream["data"],
-            origin.preprocessing,
-            batch_size=job.settings["batch_size"],
-            count=count,
-            seed=job.settings["seed"],
-        )
+def _batches(job: Job, origin: Origin, count: int) -> Iterator[Tensor]:
+    return tasks.find(origin.task).calibration_batches(
+        job.upstream["data"],
+        origin.preprocessing,
+        batch_size=job.settings["batch_size"],
+        count=count,
+        seed=job.settings["seed"],
     )
 
 
@@ -81,7 +80,8 @@ def _reconstruct(job: Job, lite: nn.Module, source: nn.Module, origin: Origin, s
             count = max(settings.calibration_batches, math.ceil(REFIT_IMAGES / job.settings["batch_size"]))
             refit = surgery.refit(lite, source, _batches(job, origin, count), statistics=wanted.statistics)
         if steps := wanted.reconstruction_steps:
-            batches = _batches(job, origin, steps)
+            held = HELD // (job.settings["batch_size"] * 3 * origin.preprocessing.size**2)
+            batches = _batches(job, origin, max(1, min(steps, held)))
             blocks = surgery.reconstruct(lite, source, batches, steps, statistics=wanted.statistics)
     except surgery.SurgeryError as error:
         raise StepError(f"{job.model}: {error}; a recipe can do without: surgery.warm_start") from error

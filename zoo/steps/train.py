@@ -58,7 +58,7 @@ def _fine_tune(job: Job, model: nn.Module, origin: Origin) -> dict[str, Any]:
         source=before / "source.safetensors",
         is_taught=taught,
         schedule=schedule,
-        launch=Launch.model_validate(job.settings.get("launch") or {}),
+        launch=Launch.model_validate(job.settings["launch"]),
         data=data,
         folder=job.folder,
         key=job.key,
@@ -66,7 +66,7 @@ def _fine_tune(job: Job, model: nn.Module, origin: Origin) -> dict[str, Any]:
     fitted = launching.fit(model, fitting)
     dataset = json.loads((data / "dataset.json").read_text("utf-8"))["name"]
     description = f"{dataset}, fine-tuned from the source's weights" + (", the source as teacher" if taught else "")
-    scaled = job.settings.get("learning_rate_scaled_from")
+    scaled = job.settings["learning_rate_scaled_from"]
     return {
         "epochs": fitted.epochs,
         "seconds": fitted.seconds,

@@ -43,6 +43,9 @@ class Annealing(Hook):  # type: ignore[misc]  # mmengine has no types
     def after_train_epoch(self, runner: Any) -> None:
         self._advance(runner)
 
+    def after_train(self, runner: Any) -> None:
+        self._advance(runner)  # of a training that was killed after its last epoch nothing is left to run
+
     def _advance(self, runner: Any) -> None:
         self.share = share(runner.iter, round(self.epochs * len(runner.train_dataloader)))
 

@@ -27,7 +27,7 @@ Evaluate = Callable[[nn.Module], float]  # a model in eval mode -> its accuracy,
 
 @dataclass
 class Pace(Hook):  # type: ignore[misc]  # mmengine has no types
-    """Sets the learning rate of each iteration, and stops where the loss is not finite."""
+    """Sets the learning rate of each iteration, and stops where the loss or all gradients are not finite."""
 
     schedule: Schedule
     losses: list[float] = field(default_factory=list)  # of the running epoch
@@ -50,6 +50,8 @@ class Pace(Hook):  # type: ignore[misc]  # mmengine has no types
         loss = outputs["loss"].item()
         if not math.isfinite(loss):
             raise self._diverged(runner, batch_idx + 1, f"the loss is {loss}")
+        if runner.optim_wrapper.is_lost:
+            raise self._diverged(runner, batch_idx + 1, "gradients are not finite however the loss is scaled")
         self.losses.append(loss)
 
     def after_train_epoch(self, runner: Any) -> None:

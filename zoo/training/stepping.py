@@ -9,6 +9,8 @@ from torch import Tensor
 from zoo.schedule import Schedule
 from zoo.training import devices
 
+LEAST_SCALE = 2.0**-10  # of a loss; below that it is not the scale that its gradients are not finite of
+
 
 class Stepping(OptimWrapper):  # type: ignore[misc]  # mmengine has no types
     """The optimizer as the runner calls it. Losses are scaled where the precision needs it (Micikevicius et al. 2018,
@@ -34,12 +36,17 @@ class Stepping(OptimWrapper):  # type: ignore[misc]  # mmengine has no types
         self.scaler.update()
         self.zero_grad()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether step after step is left out, on all devices alike, because no scale makes gradients finite."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE
+
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's, and the scale of the losses."""
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What ``state_dict`` gave."""
+        """What ``state_dict`` gave, perhaps where losses were not scaled."""
         self.optimizer.load_state_dict(state_dict["optimizer"])
-        if self.scaler.is_enabled():
+        if self.scaler.is_enabled() and state_dict["scaler"]:
             self.scaler.load_state_dict(state_dict["scaler"])
