@@ -40,12 +40,9 @@ def start_table(figures: Figures, model: str) -> list[str]:
     nothing, default, everything = (_untrained(figures, model, start) for start in ("bare", "warm", "all"))
     rows = []
     for part in PARTS:
-        # The default has no reconstruction: everything but that is the default.
         without = f"default_but_{part}" if trials.DEFAULT[part] else None
-        all_but = f"all_but_{part}" if trials.DEFAULT[part] else "warm"
-        cells = [
-            spread(_untrained(figures, model, start)) if start else "" for start in (f"only_{part}", without, all_but)
-        ]
+        starts = f"only_{part}", without, f"all_but_{part}"
+        cells = [spread(_untrained(figures, model, start)) if start else "" for start in starts]
         rows.append([f"{part}: {WORDS[part]}", *cells])
     whole = (
         f"Before any training, {figures.metric(model)}. The source: {spread(figures.source(model))}. With no part of "

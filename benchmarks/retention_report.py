@@ -29,11 +29,11 @@ same models for the same number of epochs, not accuracies on real data.
   plain training on the labels, from the source's other weights. A convolution that can be split exactly is split
   exactly here too, since that is no option.
 - **(b) this project's path**: surgery as the recipe has it (mean gates folded, new BatchNorm fitted, its statistics
-  measured anew, layers behind an edit refitted to the source by least squares on 512 images without labels), then the
-  same training with the source as teacher: of its logits or, for a detector, of what its neck gives.
+  measured anew, on images without labels), then the same training with the source as teacher: of its logits or, for
+  a detector, of what its neck gives.
 - **Equal in both**: the profile's fine-tuning schedule (optimizer, learning rate, warm-up, moving average of the
   weights), the augmentation, the seeds and the number of epochs. Each number of epochs is a training of its own, whose
-  learning rate falls to zero at its end. What the refit and the teacher's forward cost comes on top in (b).
+  learning rate falls to zero at its end. What the teacher's forward costs comes on top in (b).
 - **BatchNorm after training**: a task's own training ends with measuring BatchNorm's statistics anew. That is part of
   the training of both arms, which favours (a). At 0 epochs nothing of (a) is measured anew.
 - **Measured** are the weights after the last epoch, none chosen by their accuracy, by the task's own metric on all

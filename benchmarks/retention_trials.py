@@ -29,13 +29,15 @@ ALL = {
     "reconstruction_steps": RECONSTRUCTION_STEPS,
 }
 OFF = {part: type(on)() for part, on in ALL.items()}
-DEFAULT = ALL | {"reconstruction_steps": 0}
+DEFAULT = ALL | {"refit": False, "reconstruction_steps": 0}
 PARTS = tuple(ALL)
 
 # What a lite model starts from, as the recipe's surgery.warm_start.
 STARTS: Mapping[str, Mapping[str, Any] | None] = {
     "bare": OFF,
     "warm": OWN,
+    "refit": DEFAULT | {"refit": True},
+    "reconstruction": DEFAULT | {"reconstruction_steps": RECONSTRUCTION_STEPS},
     "all": ALL,
     **{f"only_{part}": OFF | {part: ALL[part]} for part in PARTS},
     **{f"all_but_{part}": ALL | {part: OFF[part]} for part in PARTS},
@@ -68,9 +70,10 @@ TEACHING = {
     "nothing more": ("warm", "plain"),
     "logits": ("warm", "taught"),
     "features": ("warm", "features"),
-    "reconstruction": ("all", "plain"),
+    "reconstruction": ("reconstruction", "plain"),
     "annealing": ("warm", "annealed"),
-    "all four together": ("all", "together"),
+    "all four together": ("reconstruction", "together"),
+    "logits after a refit": ("refit", "taught"),
 }
 
 

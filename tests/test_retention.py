@@ -73,7 +73,7 @@ def test_the_arms_are_bare_and_as_the_pipeline_has_it(model: str) -> None:
     own = told(model, 1, warm)
     build = plan.STEPS["surgery"].settings(own.model)
     assert own.settings == build | {"seed": 1}
-    assert own.settings["surgery"]["warm_start"]["refit"] is True
+    assert own.settings["surgery"]["warm_start"]["gates"] is True
     in_build = plan.STEPS["train"].settings(own.model)
     ours = told(model, 1, warm, taught, 5).settings
     assert ours == in_build | {"schedule": in_build["schedule"] | {"seed": 1, "epochs": 5}}
@@ -98,9 +98,9 @@ def test_every_part_of_the_warm_start_is_alone_and_off_once() -> None:
     for part in trials.PARTS:
         assert settings(f"only_{part}") == nothing | {part: everything[part]}
         assert settings(f"all_but_{part}") == everything | {part: nothing[part]}
-    assert settings("all_but_reconstruction_steps") == settings("warm")  # which is why it is not measured twice
+    assert settings("refit") == settings("warm") | {"refit": True}
     asked = {each.start for each in trials.ablation(["mobilenet_v3_small"], [0]) if not each.epochs}
-    assert asked == {"source", *trials.STARTS} - {"all_but_reconstruction_steps"}
+    assert asked == {"source", *trials.STARTS}
 
 
 def test_what_training_may_add_is_on_alone_and_together() -> None:
@@ -118,6 +118,7 @@ def test_what_training_may_add_is_on_alone_and_together() -> None:
         "reconstruction": (False, False, True, False),
         "annealing": (False, False, False, True),
         "all four together": (True, True, True, True),
+        "logits after a refit": (True, False, False, False),
     }
 
 

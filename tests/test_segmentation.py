@@ -4,6 +4,7 @@ import json
 import random
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 
 import surgery
 import zoo
-from zoo import layouts, tasks
-from zoo.config import Dataset, Preprocessing
+from zoo import layouts, plan, tasks
+from zoo.config import Dataset, Preprocessing, ProfileTask
 from zoo.data import judging
 from zoo.data.label_maps import IGNORED
 from zoo.data.summary import SUMMARY, read_summary
@@ -32,7 +33,8 @@ from zoo.onnx import exporting, parity
 from zoo.onnx.session import Session
 from zoo.origin import Licences, Origin
 from zoo.preprocess import GREY, Transform, letterboxed, normalised, to_pixels, to_rgb
-from zoo.recipe import Export, Recipe, as_json
+from zoo.reading import library
+from zoo.recipe import Accept, Export
 from zoo.schedule import Distillation, Optimizer, Schedule
 from zoo.segmentation.augmentation import scale_crop_flip, shift
 from zoo.segmentation.deployed import Segmenter, without_auxiliary
@@ -41,8 +43,6 @@ from zoo.segmentation.metric import class_iou, confusion, mean_iou, pixel_accura
 from zoo.segmentation.placing import placed, taken_back
 from zoo.source_model import load_weights, save_weights
 from zoo.sources import torchvision
-from zoo.targets.identity import digest
-from zoo.targets.reading import read
 from zoo.tasks import segmentation
 
 REPOSITORY = Path(__file__).parents[1]
@@ -647,42 +647,27 @@ def read_yaml(file: str) -> Any:
     return yaml.safe_load((REPOSITORY / file).read_text(encoding="utf-8"))
 
 
+def planned(name: str) -> dict[str, dict[str, Any]]:
+    """What the plan tells each step of a recipe on the miniature data."""
+    found = library.load(REPOSITORY)
+    schedules = {"short": SCHEDULE, "taught": SCHEDULE.model_copy(update={"distillation": Distillation()})}
+    task = ProfileTask(dataset="miniature", input_size=SIZE, baseline="short", train="taught")
+    profile = found.profiles["demo"].model_copy(update={"tasks": {"segmentation": task}, "models": {}})
+    recipe = found.recipes[name].model_copy(update={"accept": Accept()})  # an epoch on a few images wins nothing back
+    small = replace(
+        found,
+        recipes={"small_lite": recipe},
+        datasets={"miniature": config("label_pngs")},
+        schedules=schedules,
+        profiles={"demo": profile},
+    )
+    model = plan.model(small, "small_lite", "demo")
+    return {step: row.settings(model) for step, row in plan.STEPS.items()}
+
+
 @pytest.mark.slow
 def test_a_segmenter_passes_every_step_and_loads_with_its_published_metric(data: Path, tmp_path: Path) -> None:
-    recipe = Recipe.model_validate(read_yaml("recipes/torchvision/lraspp_mobilenet_v3_large_lite.yaml"))
-    sha256 = digest(read(recipe.target, REPOSITORY))
-    written = {"export": as_json(recipe.export), "opset": 18, "ir_version": None}
-    taught = SCHEDULE.model_copy(update={"distillation": Distillation()})
-    settings: dict[str, dict[str, Any]] = {
-        "baseline": {
-            "source": as_json(recipe.source),
-            "task": "segmentation",
-            "dataset": config("label_pngs").model_dump(mode="json"),
-            "dataset_name": "miniature",
-            "weights": "scratch",
-            "input_size": SIZE,
-            "schedule": SCHEDULE.model_dump(mode="json"),
-        },
-        "surgery": {"surgery": as_json(recipe.surgery), "batch_size": 4, "seed": 0},
-        "check": {**written, "target_name": recipe.target, "target_sha256": sha256, "device": "", "left": recipe.left},
-        "train": {"schedule": taught.model_dump(mode="json"), "teacher": True},
-        "export": written,
-        "release": {
-            "name": "small_lite",
-            "description": "",
-            "recipe": as_json(recipe),
-            "accept": {},  # one epoch on a few images wins nothing back
-            "schedules": {"source": "short", "lite": "short"},
-            "dataset_name": "miniature",
-            "dataset_licence": "none",
-            "target_name": recipe.target,
-            "targets": {recipe.target: sha256},
-            "device": "",
-            "left": recipe.left,
-            "profile": "demo",
-        },
-        "index": {},
-    }
+    settings = planned("lraspp_mobilenet_v3_large_lite")
     upstream = {"data": data}
     for step, given_settings in settings.items():
         folder = tmp_path / "small_lite" / step

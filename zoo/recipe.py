@@ -54,7 +54,7 @@ class WarmStart(Config):
     gates: bool = True  # a removed gate becomes its mean, folded into the next layer; else it becomes one
     norms: bool = True  # BatchNorm in place of another normalisation starts from what that one gave; else as made
     statistics: bool = True  # BatchNorm's statistics are measured anew; else they are the source's
-    refit: bool = True  # layers behind an edit are fitted by least squares to what they gave in the source
+    refit: bool = False  # layers behind an edit are fitted by least squares to what they gave in the source
     reconstruction_steps: Annotated[int, Field(ge=0)] = 0  # of an optimizer that fits block by block to the source
 
 
