@@ -28,8 +28,9 @@ REPOSITORY = Path(__file__).parents[1]
 SCHEDULES = {file.stem: file for file in sorted((REPOSITORY / "configs" / "schedules").glob("*.yaml"))}
 NAMES = (
     *("classification_150", "classification_600", "classification_600_autoaugment"),
-    *("demo_brief", "demo_detection_finetune", "demo_detection_scratch", "demo_detection_short", "demo_finetune"),
-    *("demo_finetune_short", "demo_scratch", "demo_segmentation_finetune", "demo_segmentation_scratch"),
+    *("demo_detection_finetune", "demo_detection_scratch", "demo_detection_short", "demo_finetune"),
+    *("demo_finetune_adamw", "demo_finetune_short", "demo_scratch", "demo_scratch_adamw"),
+    *("demo_segmentation_finetune", "demo_segmentation_scratch"),
     *("demo_segmentation_short", "demo_short"),
     *("detection_finetune_30", "detection_ppyoloe_80", "detection_rtmdet_300", "detection_yolov5_300"),
     *("detection_yolov6_400", "detection_yolov7_300", "detection_yolov8_500", "detection_yolox_300"),

@@ -94,8 +94,10 @@ class ProfileTask(Config):
 
 
 class ProfileModel(Config):
-    """Schedules of one model in place of its task's, such as shorter ones where it would train for hours."""
+    """What one model has in place of its task's: such as a shorter schedule, or smaller images, where it would train
+    for hours."""
 
+    input_size: Positive | None = None
     baseline: Name | None = None
     train: Name | None = None
 

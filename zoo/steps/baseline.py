@@ -17,6 +17,7 @@ from zoo.recipe import Source
 from zoo.schedule import Schedule
 from zoo.source_model import save_weights, source_model
 from zoo.training import launching
+from zoo.training.first_weights import calm_classifiers
 from zoo.training.fitting import Fitting
 
 
@@ -41,6 +42,7 @@ def run(job: Job) -> Result:
         write_text(job.folder / "curve.jsonl", "")
         training = {"epochs": 0, "seconds": 0.0, "trained_on": f"published weights {origin.weights}, not trained here"}
     else:
+        calm_classifiers(model, origin.num_classes)
         fitting = Fitting(
             name=job.model,
             origin=origin,
