@@ -6,13 +6,14 @@
     .venv/bin/python benchmarks/retention.py --list                    # what is there, what is missing, how long
     .venv/bin/python benchmarks/retention.py --report                  # docs/retention.md and .svg from what is there
 
-Both arms start from the same source, trained here with the demo profile's schedule, one for each model and seed, and
-train with that profile's fine-tuning schedule, augmentation and seed, each number of epochs with a decay of its own:
+Both arms start from the same source, one for each model, trained here with the demo profile's schedule, and train with
+that profile's fine-tuning schedule, augmentation and seed, each number of epochs with a decay of its own:
 (a) without a warm start and without a teacher, (b) as `doit build` does it. See docs/retention.md.
 
 Each result is a file under artifacts/retention, written when it is known; called again, this goes on with what is
-missing, a training from its last epoch. A result counts while recipe, profile and schedules say what they said; after
-a change of code, --no-only-missing measures anew. Each trial is a process with one thread. Exits with 1 where a trial
+missing, a training from its last epoch. The report keeps the figures in docs/retention.jsonl, where they count as
+measured too. A result counts while recipe, profile and schedules say what they said; after a change of code,
+--no-only-missing measures anew. Each trial is a process with one thread. Exits with 1 where a trial
 failed or a goal is missed.
 """
 
@@ -37,6 +38,7 @@ from zoo.errors import ZooError
 from zoo.reading import library
 
 REPOSITORY = Path(__file__).parents[1]
+KEPT = "retention.jsonl"  # beside the report
 ARTIFACTS = REPOSITORY / "artifacts" / "retention"
 
 
@@ -55,10 +57,10 @@ def main() -> int:
         help="leave results that are there; with --no-, remove those that are asked for first",
     )
     parser.add_argument("--list", action="store_true", help="what is there and missing; runs nothing")
-    parser.add_argument("--report", action="store_true", help="write docs/retention.md and .svg; runs nothing")
+    parser.add_argument("--report", action="store_true", help="write docs/retention.md, .svg and .jsonl; runs nothing")
     parser.add_argument("--measure", metavar="TRIAL", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    place = Place(ARTIFACTS, library.load(REPOSITORY))
+    place = Place(ARTIFACTS, library.load(REPOSITORY), REPOSITORY / "docs" / KEPT)
     if options.measure:
         return in_process(place, Trial.named(options.measure))
     unknown = [name for name in options.models or () if f"{name}_lite" not in place.library.recipes]
@@ -94,7 +96,7 @@ def told(lines: Sequence[str]) -> int:
 def listed(place: Place, chosen: Sequence[Trial], jobs: int) -> list[str]:
     """A line for each trial, in the order in which they run, and how long the missing ones will take."""
     lines = []
-    missing = [each for each in chosen if not place.is_done(each)]
+    missing = place.missing(chosen)
     expected = seconds(place, missing)
     for each in chosen:
         result = place.result(each)
@@ -110,7 +112,7 @@ def listed(place: Place, chosen: Sequence[Trial], jobs: int) -> list[str]:
 
 def run(place: Place, chosen: Sequence[Trial], jobs: int) -> set[Trial]:
     """Measure what is missing, each in a process as soon as what it needs is there; those that failed."""
-    missing = {each: None for each in chosen if not place.is_done(each)}
+    missing = dict.fromkeys(place.missing(chosen))
     running: dict[Future[str], Trial] = {}
     failed: set[Trial] = set()
     processes: set[subprocess.Popen[bytes]] = set()

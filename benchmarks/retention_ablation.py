@@ -1,7 +1,7 @@
 """What each part of this project's path gives: the tables of `retention.py --ablation`."""
 
 import retention_trials as trials
-from retention_figures import Figures, Seeds, spread
+from retention_figures import Figures, Seeds, points, spread
 from retention_table import table
 from retention_trials import ABLATION_EPOCHS, PARTS, RECONSTRUCTION_STEPS, TEACHING
 
@@ -44,9 +44,10 @@ def start_table(figures: Figures, model: str) -> list[str]:
         starts = f"only_{part}", without, f"all_but_{part}"
         cells = [spread(_untrained(figures, model, start)) if start else "" for start in starts]
         rows.append([f"{part}: {WORDS[part]}", *cells])
+    source = points(figures.source(model) or 0.0)
     whole = (
-        f"Before any training, {figures.metric(model)}. The source: {spread(figures.source(model))}. With no part of "
-        f"the warm start, which is (a):\n{spread(nothing)}; with the recipe's, which is (b): {spread(default)}; "
+        f"Before any training, {figures.metric(model)}. The source: {source} %. With no part of the warm start, which "
+        f"is (a):\n{spread(nothing)}; with the recipe's, which is (b): {spread(default)}; "
         f"with all of them: {spread(everything)}.\n"
         "A part for which a model has no layers changes nothing, as norms where all of them are BatchNorm already.\n"
     )

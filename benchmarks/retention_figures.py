@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from retention_trials import ARMS, SEEDS, SOURCE, Trial, trial
+from retention_trials import ARMS, SEEDS, Trial, source, trial
 
 from zoo.metric_names import spelt
 
@@ -30,18 +30,17 @@ class Figures:
         """Those of which anything was measured."""
         return sorted({each.seed for each in self.results if each.model == model})
 
-    def source(self, model: str) -> Seeds:
-        """The source's."""
-        return self.of(model, (SOURCE, "none"), 0)
+    def source(self, model: str) -> float | None:
+        """The source's, which all seeds start from; None where it was not measured."""
+        found = self.results.get(source(model))
+        return None if found is None else float(found["value"])
 
     def of(self, model: str, arm: tuple[str, str], epochs: int) -> Seeds:
-        """An arm's, where the source of the same seed is there to compare it with."""
-        found = {}
-        for seed in self.seeds(model):
-            own = self.results.get(trial(model, seed, arm, epochs))
-            if own is not None and Trial(model, seed, SOURCE) in self.results:
-                found[seed] = float(own["value"])
-        return found
+        """An arm's, where the source is there to compare it with."""
+        if self.source(model) is None:
+            return {}
+        measured = {seed: self.results.get(trial(model, seed, arm, epochs)) for seed in self.seeds(model)}
+        return {seed: float(own["value"]) for seed, own in measured.items() if own is not None}
 
     def arms(self, model: str, epochs: int) -> tuple[Seeds, Seeds]:
         """Both arms', of the seeds that have both."""
@@ -50,13 +49,13 @@ class Figures:
 
     def kept(self, model: str, values: Seeds) -> Seeds:
         """Shares of the source's."""
-        source = self.source(model)
-        return {seed: value / source[seed] if source[seed] else 0.0 for seed, value in values.items()}
+        whole = self.source(model)
+        return {seed: value / whole if whole else 0.0 for seed, value in values.items()}
 
     def lost(self, model: str, values: Seeds) -> Seeds:
         """The source's minus these."""
-        source = self.source(model)
-        return {seed: source[seed] - value for seed, value in values.items()}
+        whole = self.source(model) or 0.0
+        return {seed: whole - value for seed, value in values.items()}
 
 
 @dataclass(frozen=True)

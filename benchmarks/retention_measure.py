@@ -1,6 +1,7 @@
 """One trial of retention.py: the pipeline's own steps in folders of their own, and the figure they end with.
 
-A result is one JSON file, written last: what a kill leaves has none, and a training goes on from its last epoch.
+A result is one JSON file, written last: what a kill leaves has none, and a training goes on from its last epoch. What
+was measured elsewhere counts too where the repository keeps it: see retention_kept.
 """
 
 import contextlib
@@ -8,12 +9,14 @@ import fcntl
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import retention_kept
 from retention_trials import PROFILE, Told, Trial
 
 from zoo.atomic import write_json
@@ -27,10 +30,11 @@ WEIGHTS = {"baseline": "source.safetensors", "surgery": "initial.safetensors"}  
 
 @dataclass(frozen=True)
 class Place:
-    """Where results and what they were made of lie: artifacts/retention."""
+    """Where results and what they were made of lie: artifacts/retention; and the figures that the repository keeps."""
 
     folder: Path
     library: Library
+    kept: Path | None = None
 
     def file(self, trial: Trial) -> Path:
         """The trial's result."""
@@ -46,28 +50,50 @@ class Place:
 
     def result(self, trial: Trial) -> dict[str, Any] | None:
         """What was measured with the settings as they are now; None where it was not, or is not whole."""
-        try:
-            found: dict[str, Any] = json.loads(self.file(trial).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
-        return found if found["key"] == Told(self.library, trial).key else None
+        key = Told(self.library, trial).key
+        return next(
+            (found for found in (self._own(trial), self._elsewhere.get(trial)) if found and found["key"] == key), None
+        )
 
     def results(self) -> dict[Trial, dict[str, Any]]:
         """All that was measured with the settings as they are now; what is no trial any more is passed over."""
-        root, found = self.folder / "results", {}
-        for file in sorted(root.glob("*/seed-*/*.json")):
-            trial = Trial.named(file.relative_to(root).as_posix().removesuffix(".json"))
-            if trial.is_known and f"{trial.model}_lite" in self.library.recipes and (result := self.result(trial)):
-                found[trial] = result
-        return found
+        root = self.folder / "results"
+        files = root.glob("*/seed-*/*.json")
+        own = (Trial.named(file.relative_to(root).as_posix().removesuffix(".json")) for file in files)
+        measured = dict.fromkeys(sorted({*own, *self._elsewhere}, key=lambda trial: trial.name))
+        known = [trial for trial in measured if trial.is_known and f"{trial.model}_lite" in self.library.recipes]
+        return {trial: result for trial in known if (result := self.result(trial))}
+
+    def missing(self, chosen: Sequence[Trial]) -> list[Trial]:
+        """Of the trials, each behind what it needs, those to be measured: without a result, or without the weights that
+        one of these starts from."""
+        missing: dict[Trial, None] = {}
+        needed: set[Trial] = set()
+        for trial in reversed(chosen):
+            if self.result(trial) is None or (trial in needed and not self.is_done(trial)):
+                missing[trial] = None
+                needed |= {trial.needs} - {None}
+        return list(reversed(missing))
 
     def is_done(self, trial: Trial) -> bool:
         """Whether the result is there and, of what other trials start from, the weights too."""
         weights = WEIGHTS.get(Told(self.library, trial).step)
         return self.result(trial) is not None and (weights is None or (self.work(trial) / weights).is_file())
 
+    def _own(self, trial: Trial) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads(self.file(trial).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return found
+
+    @cached_property
+    def _elsewhere(self) -> dict[Trial, dict[str, Any]]:
+        return {} if self.kept is None else retention_kept.read(self.kept)
+
     def forget(self, trial: Trial) -> None:
         """Remove a result and what it was made from, so that it is measured anew."""
+        self._elsewhere.pop(trial, None)
         self.file(trial).unlink(missing_ok=True)
         shutil.rmtree(self.work(trial), ignore_errors=True)
 

@@ -43,7 +43,7 @@ def _panel(figures: Figures, model: str) -> str:
         parts.append(f'<text x="{_x(epochs):.1f}" y="{_y(0) + 16:.1f}" text-anchor="middle">{epochs}</text>')
     parts.append(f'<text x="{_x(EPOCHS[-1] / 2):.1f}" y="{_y(0) + 31:.1f}" text-anchor="middle">epochs</text>')
     if source := figures.source(model):
-        parts.append(_line(_x(0), _y(mean(source)), _x(EPOCHS[-1]), _y(mean(source)), GREY, ' stroke-dasharray="5 4"'))
+        parts.append(_line(_x(0), _y(source), _x(EPOCHS[-1]), _y(source), GREY, ' stroke-dasharray="5 4"'))
     for arm, (colour, _) in LINES.items():
         parts.append(_curve({each: figures.of(model, ARMS[arm], each) for each in EPOCHS}, colour))
     return "\n".join(part for part in parts if part)

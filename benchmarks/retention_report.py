@@ -1,8 +1,9 @@
-"""docs/retention.md and docs/retention.svg of what retention.py has measured so far, and how its goals stand."""
+"""docs/retention.md, its plot and its figures, of what retention.py has measured so far, and how its goals stand."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import retention_kept
 import retention_trials as trials
 from retention_ablation import ablations
 from retention_figures import GOAL_EPOCHS, SHARE, Figures, Verdict, mean, points, spread, verdicts
@@ -21,8 +22,8 @@ Written by `python benchmarks/retention.py --report`; `python benchmarks/retenti
 is missing. The images are digit scenes, a stand-in: what is compared here are two ways of doing the same thing to the
 same models for the same number of epochs, not accuracies on real data.
 
-- **Source**: one for each model and seed, trained here from scratch with the demo profile's schedule. The seed decides
-  on the first weights, the order of the images, their augmentation, and which of them a warm start is measured on; the
+- **Source**: one for each model, as a published model is one, trained here from scratch as the demo profile trains it.
+  The seed decides on the order of the images, their augmentation, and which of them a warm start is measured on; the
   images are always the same.
 - **(a) bare replacement**: every layer that the rules replace gives way to its replacement, and nothing is measured: a
   removed gate is an identity, BatchNorm keeps the source's statistics or, where it is new, those it is made with. Then
@@ -50,8 +51,10 @@ def goals(place: Place) -> list[str]:
 
 
 def write(place: Place, docs: Path) -> list[str]:
-    """Write both files; the lines of `goals`."""
+    """Write the three files; the lines of `goals`."""
     results = place.results()
+    if place.kept is not None:
+        retention_kept.write(place.kept, results)
     figures = Figures(results)
     chosen = trials.experiment(MODELS, SEEDS, EPOCHS)
     done = sum(each in results for each in chosen)
@@ -94,7 +97,7 @@ def untrained_table(figures: Figures, models: Iterable[str]) -> list[str]:
         a, b = figures.arms(model, 0)
         if a:
             kept = (spread(figures.kept(model, values)) for values in (a, b))
-            rows.append([model, figures.metric(model), _source(figures, model, a), spread(a), spread(b), *kept, _of(a)])
+            rows.append([model, figures.metric(model), _source(figures, model), spread(a), spread(b), *kept, _of(a)])
     return table(["model", "metric", "source", "(a)", "(b)", "(a) keeps", "(b) keeps", "seeds"], rows)
 
 
@@ -108,15 +111,14 @@ def trained_table(figures: Figures, models: Iterable[str]) -> list[str]:
                 lost = [figures.lost(model, values) for values in (a, b)]
                 share = f"{points(mean(lost[1]) / mean(lost[0]))} %" if mean(lost[0]) > 0 else "(a) lost none"
                 both = [spread(a), spread(b), *(spread(each, "") for each in lost)]
-                rows.append([model, str(epochs), _source(figures, model, a), *both, share, _of(a)])
+                rows.append([model, str(epochs), _source(figures, model), *both, share, _of(a)])
     heads = ["model", "epochs", "source", "(a)", "(b)", "points lost by (a)", "by (b)", "(b) of (a)", "seeds"]
     goal = f"At {GOAL_EPOCHS} epochs the share is to be {SHARE * 100:.0f} % at most.\n"
     return [goal, *table(heads, rows)]
 
 
-def _source(figures: Figures, model: str, of: Iterable[int]) -> str:
-    source = figures.source(model)
-    return f"{points(mean(source[seed] for seed in of))} %"
+def _source(figures: Figures, model: str) -> str:
+    return f"{points(figures.source(model) or 0.0)} %"
 
 
 def _of(values: Iterable[int]) -> str:

@@ -17,6 +17,7 @@ ABLATED, ABLATION_EPOCHS = ("mobilenet_v3_small",), 2
 PROFILE = "demo"
 
 SOURCE, NOTHING = "source", "none"
+SOURCE_SEED = 0  # a published model is one, whatever is then done to it
 OWN = None  # what the recipe and the profile's schedule say, unchanged
 
 # Of the warm start, everything and nothing. The steps see about as many batches as an epoch of the digit scenes has.
@@ -109,7 +110,12 @@ class Trial:
         """What has to be there before."""
         if self.start == SOURCE:
             return None
-        return Trial(self.model, self.seed, self.start if self.epochs else SOURCE)
+        return Trial(self.model, self.seed, self.start) if self.epochs else source(self.model)
+
+
+def source(model: str) -> Trial:
+    """What all of a model's trials start from."""
+    return Trial(model, SOURCE_SEED, SOURCE)
 
 
 def trial(model: str, seed: int, arm: tuple[str, str], epochs: int) -> Trial:

@@ -20,6 +20,7 @@ from zoo.recipe import WarmStart
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import retention
+import retention_kept
 import retention_trials as trials
 from retention_measure import Place, measure
 from retention_time import left, seconds
@@ -33,7 +34,7 @@ SMALL = {
         ("size: 64", "size: 32"),
     ),
     "configs/schedules/demo_scratch.yaml": (("epochs: 4", "epochs: 1"), ("warmup_epochs: 1", "warmup_epochs: 0.5")),
-    "configs/profiles/demo.yaml": (("input_size: 64", "input_size: 32"),),
+    "configs/profiles/demo.yaml": (("    input_size: 64\n", "    input_size: 32\n"),),
 }
 SOURCE = Trial("mobilenet_v3_small", 0, "source")
 REAL = library.load(REPOSITORY)
@@ -124,7 +125,7 @@ def test_what_training_may_add_is_on_alone_and_together() -> None:
 
 def test_what_the_goals_are_about_comes_first_and_after_what_it_needs() -> None:
     chosen = trials.experiment(trials.MODELS, trials.SEEDS, trials.EPOCHS)
-    assert len(chosen) == len(set(chosen)) == 5 * 3 * (1 + 2 * 4)
+    assert len(chosen) == len(set(chosen)) == 5 * (1 + 3 * 2 * 4)
     first = chosen[: 5 * (1 + 2 * 2)]
     assert {(each.seed, each.epochs) for each in first} == {(0, 0), (0, 2)}
     assert {each.model for each in first} == set(trials.MODELS)
@@ -210,7 +211,7 @@ def test_the_command_measures_lists_and_says_how_the_goals_stand(checkout: Path)
     reported = called("--report")
     assert "mobilenet_v3_small, before training (b) keeps" in reported.stdout
     text = (checkout / "docs" / "retention.md").read_text()
-    assert "Measured so far: 3 of 135 figures" in text
+    assert "Measured so far: 3 of 125 figures" in text
     assert (checkout / "docs" / "retention.svg").read_text().startswith("<svg")
 
 
@@ -247,6 +248,29 @@ def test_what_needs_a_failed_trial_is_not_tried_and_the_others_are(
     tried.clear()
     assert retention.run(place, chosen, jobs=1) == {broken, after}  # tried again, and nothing else
     assert tried == [broken]
+
+
+def test_figures_that_the_repository_keeps_are_not_measured_again(place: Place, tmp_path: Path) -> None:
+    chosen = trials.experiment([SOURCE.model], [0], [0, 2])
+    bare = Trial(SOURCE.model, 0, "bare")
+    for each in chosen:
+        stand_in(place, each)
+    kept = tmp_path / "kept.jsonl"
+    retention_kept.write(kept, place.results())
+    elsewhere = Place(tmp_path / "elsewhere", place.library, kept)
+    assert set(elsewhere.results()) == set(chosen)
+    assert elsewhere.missing(chosen) == []
+    trained = Trial(SOURCE.model, 0, "bare", "plain", 2)
+    elsewhere.forget(trained)  # measured anew, what it starts from is needed, and what that starts from
+    assert elsewhere.missing(chosen) == [SOURCE, bare, trained]
+    stand_in(elsewhere, SOURCE)
+    assert elsewhere.missing(chosen) == [bare, trained]
+
+    lines = kept.read_text().replace(Told(place.library, bare).key, "of other settings")
+    kept.write_text(lines)
+    changed = Place(tmp_path / "another", place.library, kept)
+    assert bare not in changed.results()
+    assert changed.missing(chosen) == [SOURCE, bare]
 
 
 def test_times_are_guessed_from_what_was_measured(place: Place) -> None:
