@@ -92,7 +92,7 @@ class Report:
     refusals: tuple[Refusal, ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     seconds: float = field(default=0.0, compare=False)  # all of it
-    running_seconds: float = field(default=0.0, compare=False)  # forward passes on the example inputs, part of seconds
+    running_seconds: float = field(default=0.0, compare=False)  # running the example inputs, part of seconds
     warm_start: WarmStart = DEFAULT  # what replaced layers were to start from
 
     @property

@@ -57,7 +57,7 @@ class Evidence:
         self.warm_start = warm_start
         self.example = example
         self.calibration = calibration
-        self.running_seconds = 0.0  # spent in forward passes of the example
+        self.running_seconds = 0.0  # spent in forward passes of the example, and in copies of what they are given
         self.first_output: Any = _UNKNOWN  # of the model before any change
         self.decided = False  # a traced graph holds a shape of the example for constant
         self._whole: Observation | None = None  # of the model as it is
@@ -120,7 +120,7 @@ class Evidence:
         """A copy of what a module received, computed again where it was not held. Raises KeyError if it never ran."""
         run = self.recorded(name)
         if run.has_inputs:
-            return Example(run.args, run.kwargs).copy()
+            return self._timed(Example(run.args, run.kwargs).copy)
         if name not in self._received:
             self._received |= self._receive(name)
         return self._received.pop(name)
@@ -191,20 +191,20 @@ class Evidence:
 
     def _unfaithful(self, module: nn.Module, name: str, traced: Traced) -> str | None:
         """Why a graph, before anything is rewritten in it, is not what the module does on what it received."""
-        start = perf_counter()
-        run = self.recorded(name)
         try:
-            with preserved(module), restored_modes(module), torch.no_grad():
-                module.eval()
-                received = self.received(name)
-                expected = run.output if self.is_current(name) else received.copy().call(module)
-                forward, _ = compiled(traced.evaluate)
-                found = forward(module, *received.args, **received.kwargs)
+            received = self.received(name)
+            expected, found = self._timed(lambda: self._both(module, name, traced, received))
         except Exception as error:  # whatever the traced code leads to
             return f"traced, it fails on its own inputs: {one_line(error, 200)}"
-        finally:
-            self.running_seconds += perf_counter() - start
         return broken_promise(Promise.SAME_OUTPUT, expected, found, "traced, its output")
+
+    def _both(self, module: nn.Module, name: str, traced: Traced, received: Example) -> tuple[Any, Any]:
+        """What a module gives for what it received, and what the code of its graph gives."""
+        with preserved(module), restored_modes(module), torch.no_grad():
+            module.eval()
+            expected = self.recorded(name).output if self.is_current(name) else received.copy().call(module)
+            forward, _ = compiled(traced.evaluate)
+            return expected, forward(module, *received.args, **received.kwargs)
 
     def keep_rewritten(self, rule: str, name: str, traced: Traced) -> None:
         """Hold the rewritten graphs until the edit is made."""

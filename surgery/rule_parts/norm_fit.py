@@ -17,6 +17,7 @@ from surgery.rule_parts.norm_axis import without_children
 
 # With fewer values per channel than this, a line through each channel's values would follow chance.
 ENOUGH = 32
+AT_ONCE = 2**17  # values that are summed as doubles: what stays in a core's cache takes a third of the time
 
 
 @dataclass
@@ -32,12 +33,21 @@ class Moments:
     @classmethod
     def of(cls, inputs: Tensor, outputs: Tensor, axis: int) -> "Moments":
         """Sums over one batch."""
-        x, y = (t.detach().movedim(axis, -1).flatten(0, -2).double() for t in (inputs, outputs))
-        return cls(len(x), x.sum(0), (x * x).sum(0), y.sum(0), (x * y).sum(0))
+        x, y = (t.detach().movedim(axis, -1).flatten(0, -2) for t in (inputs, outputs))
+        rows = max(1, AT_ONCE // x.shape[1])
+        sums = [
+            _sums(*(part.double() for part in parts))
+            for parts in zip(torch.split(x, rows), torch.split(y, rows), strict=True)
+        ]
+        return cls(len(x), *torch.stack(sums).sum(0))
 
     def __add__(self, other: "Moments") -> "Moments":
         sums = (getattr(self, name) + getattr(other, name) for name in ("x", "xx", "y", "xy"))
         return Moments(self.count + other.count, *sums)
+
+
+def _sums(x: Tensor, y: Tensor) -> Tensor:
+    return torch.stack([x.sum(0), torch.linalg.vecdot(x, x, dim=0), y.sum(0), torch.linalg.vecdot(x, y, dim=0)])
 
 
 def measure(evidence: Evidence, axes: Mapping[str, int]) -> Mapping[str, Moments]:
