@@ -94,6 +94,18 @@ def test_an_image_smaller_than_the_crop_is_framed_in_black() -> None:
     assert (image.getpixel((0, 0)), image.getpixel((4, 4))) == ((0, 0, 0), (255, 255, 255))
 
 
+@pytest.mark.parametrize("resize", [32, 36])
+@pytest.mark.parametrize("upright", [False, True])
+def test_of_a_line_of_pixels_only_the_middle_is_enlarged(resize: int, upright: bool) -> None:
+    how = Preprocessing(resize=resize, size=32, mean=SMALL.mean, std=SMALL.std)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 400_000, 3), dtype=np.uint8)
+    line = Image.fromarray(pixels.transpose(1, 0, 2).copy() if upright else pixels)
+    middle = line.crop((0, 199_800, 2, 200_200) if upright else (199_800, 0, 200_200, 2))
+    found = cropped(line, how)
+    assert found.size == (32, 32)
+    assert np.array_equal(np.asarray(found), np.asarray(cropped(middle, how)))
+
+
 def sixteen_bit() -> Image.Image:
     return Image.fromarray((np.asarray(ramp("L")).astype(np.uint16) * 257).astype(np.uint16))
 

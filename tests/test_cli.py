@@ -231,6 +231,7 @@ def test_predict_takes_every_kind_of_image(
         ("empty.png", None, "empty.png: not an image that can be decoded"),
         ("half.png", None, "half.png: not an image that can be decoded"),
         ("float.tif", None, "an image of floating-point numbers"),
+        ("wide.tif", None, "an image of 32-bit integers from 0 to 1000000, whose range is not known"),
         ("photo.png", "out", "no picture can be written without a suffix; name it .png or .jpg"),
         ("photo.png", "out.pngg", "no picture can be written as '.pngg'; did you mean '.png'?"),
         ("photo.png", "out.xbm", "cannot be written"),
@@ -248,6 +249,7 @@ def test_predict_says_in_one_line_what_it_cannot_use(
     (folder / "empty.png").touch()
     (folder / "half.png").write_bytes(content[: len(content) // 2])
     Image.fromarray(np.zeros((4, 4), np.float32)).save(folder / "float.tif")
+    Image.fromarray(np.array([[0, 1_000_000]], np.int32)).save(folder / "wide.tif")
     (folder / "folder.png").mkdir()
     (folder / "linked.png").hardlink_to(photo)
     before = {path: path.is_file() and path.read_bytes() for path in folder.iterdir()}

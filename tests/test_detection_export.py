@@ -295,6 +295,23 @@ def test_a_box_or_score_that_is_no_number_is_not_found(value: float) -> None:
     (found,) = detections(boxes, scores, Limits(score=0.1))
     assert found.boxes.tolist() == [boxes[0, 0].tolist(), boxes[0, 3].tolist()]
     assert found.scores.tolist() == pytest.approx([0.9, 0.6])
+    corners, best, labels = suppression.suppressed(boxes, scores, Limits(score=0.1, most=4, candidates=8))
+    assert corners.tolist() == [*found.boxes.tolist(), [0.0] * 4, [0.0] * 4]
+    assert best.tolist() == pytest.approx([0.9, 0.6, 0, 0])
+    assert labels.tolist() == [0, 1, -1, -1]
+
+
+@pytest.mark.parametrize("score", [0.01, 0.95])
+@pytest.mark.parametrize("far", [float("inf"), 1e30, 1e9])
+def test_a_box_beyond_all_bounds_does_not_keep_the_others_apart(far: float, score: float) -> None:
+    boxes = torch.tensor([[*[[0.0, 0, 10, 10]] * 5, [0, 0, far, 5]]])
+    scores = torch.tensor([[[0.9], [0.8], [0.7], [0.6], [0.5], [score]]])
+    limits = Limits(score=0.1, most=4, candidates=6)
+    (found,) = detections(boxes, scores, limits)
+    assert found.scores.tolist() == pytest.approx([0.9])
+    corners, best, _ = suppression.suppressed(boxes, scores, limits)
+    assert best.tolist() == pytest.approx([0.9, 0, 0, 0])
+    assert corners[0].tolist() == [0, 0, 10, 10]
 
 
 def test_where_nothing_is_found_there_are_no_boxes() -> None:
@@ -690,5 +707,5 @@ def test_it_is_loaded_where_nothing_for_export_is_installed() -> None:
 
 def test_images_that_are_cropped_have_no_way_back(detector: Detector) -> None:
     detector.preprocessing = Preprocessing(resize=SIZE, size=SIZE, mean=(0, 0, 0), std=(1, 1, 1))
-    with pytest.raises(ValueError, match="fitted by 'crop'; boxes are of letterboxes only"):
+    with pytest.raises(ValueError, match="fitted by 'crop'; boxes are of whole images only"):
         detector.detect(Image.new("RGB", (20, 20)))

@@ -119,3 +119,11 @@ def test_a_source_imports_its_one_library(module: str) -> None:
 
 def test_the_dodo_file_imports_the_pipeline_only() -> None:
     assert imports("dodo", everywhere=True) - {"pathlib"} == {"zoo.building.pipeline"}
+
+
+def test_mmyolo_and_its_licence_stay_behind_two_modules() -> None:
+    behind = {"zoo.sources.mmyolo", "zoo.tasks.detection"}
+    used = {module: {name.split(".")[0] for name in imports(module, everywhere=True)} for module in FILES}
+    users = {module for module, names in used.items() if "mmyolo" in names}
+    assert users <= behind
+    assert "zoo.sources.mmyolo" in users

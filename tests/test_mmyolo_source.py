@@ -1,6 +1,7 @@
 """The mmyolo source: its catalogue, detectors that train and predict, checkpoints that load or say what is wrong."""
 
 import hashlib
+import importlib
 import os
 import socket
 import subprocess
@@ -11,18 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from small_checkout import RECIPE_TEXT, TEXTS, write
 from torch import Tensor, nn
 
 import surgery
-from zoo import rebuild, sources
+from zoo import rebuild, sources, weight_files
 from zoo.config import Preprocessing
 from zoo.errors import IntegrityError, InvalidInput, MissingLibrary, MissingWeights, UnknownName, WeightsMismatch
 from zoo.openmmlab import checkpoint
 from zoo.origin import Origin
+from zoo.preprocess import GREY, letterboxed, placement
 from zoo.reading import library
 from zoo.sources import mmyolo
 
@@ -299,10 +303,10 @@ def test_labels() -> None:
 EXPECTED = {
     YOLOV8: Preprocessing(geometry="letterbox", resize=640, size=640, mean=(0, 0, 0), std=(1, 1, 1)),
     PPYOLOE: Preprocessing(
-        geometry="letterbox", resize=640, size=640, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1)
+        geometry="stretch", resize=640, size=640, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1)
     ),
     YOLOX: Preprocessing(
-        geometry="letterbox", resize=416, size=416, mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255), channels="BGR"
+        geometry="corner", resize=416, size=416, mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255), channels="BGR"
     ),
     RTMDET: Preprocessing(
         geometry="letterbox",
@@ -325,6 +329,35 @@ def test_preprocessing_is_what_the_detector_s_own_does(model: str) -> None:
     mean, std = (torch.tensor(values)[:, None, None] for values in (found.mean, found.std))
     ours = (rgb / 255 - mean) / std
     assert torch.allclose(own[0], ours if found.channels == "RGB" else ours.flip(0), atol=1e-4)
+
+
+@pytest.mark.parametrize("model", EXPECTED)
+@pytest.mark.parametrize("sides", [(60, 40), (33, 97)])
+def test_an_image_lies_where_the_config_s_own_pipeline_puts_it(model: str, sides: tuple[int, int]) -> None:
+    """Of a white image, resampling has no say."""
+    how, (width, height) = mmyolo.preprocessing(model, "coco"), sides
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    results: dict[str, Any] = {"img": pixels, "img_shape": (height, width), "ori_shape": (height, width), "img_id": 0}
+    with mmyolo._mmyolo():
+        importlib.import_module("mmyolo.datasets")  # registers its transforms
+        from mmdet.registry import TRANSFORMS
+
+        for step in mmyolo._config(model).test_dataloader.dataset.pipeline:
+            if "Resize" in step.type or "Pad" in step.type:
+                scope = {"_scope_": "mmyolo"} if "." not in step.type else {}
+                results = TRANSFORMS.build({**step, **scope})(results)
+    ours = np.asarray(letterboxed(Image.fromarray(pixels), how))
+    theirs = results["img"]
+    assert theirs.shape == ours.shape == (how.size, how.size, 3)
+    assert {*np.unique(theirs)} <= {GREY, 255}
+    assert np.array_equal(theirs, ours)
+    placed = placement(width, height, how)
+    left, top = (round(side) for side in placed.offset)
+    right, bottom = (
+        round(scale * side + at) for scale, side, at in zip(placed.scale, sides, placed.offset, strict=True)
+    )
+    assert (theirs[top:bottom, left:right] == 255).all()
+    assert (theirs == 255).all(2).sum() == (bottom - top) * (right - left)
 
 
 def test_licences() -> None:
@@ -467,6 +500,23 @@ def test_a_checkpoint_that_is_not_there(weights: str) -> None:
 def test_a_url_that_names_no_file(url: str) -> None:
     with pytest.raises(MissingWeights, match=r"this is no URL of a file; correct it$"):
         mmyolo.labels(YOLOV5, url)
+
+
+def test_files_of_one_name_from_two_places_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    urls = []
+    for run in ("first", "second"):
+        file = tmp_path / run / "epoch_300.pth"
+        file.parent.mkdir()
+        file.write_text(run)
+        urls.append(file.as_uri())
+    held = [weight_files.fetched(url, "mine", by_library=False) for url in (*urls, *urls)]
+    assert [file.read_text() for file in held] == ["first", "second"] * 2
+    digested = "https://host.invalid/epoch_300-0123abcd.pth"
+    assert weight_files.of_url(digested, by_library=False).name == "epoch_300-0123abcd.pth"
+    assert weight_files.of_url(urls[0]).name == "epoch_300.pth"  # of a library, names are its own
+    for file in held:
+        assert not weight_files.DIGEST.search(file.stem)
 
 
 @pytest.fixture

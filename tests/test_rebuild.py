@@ -49,7 +49,7 @@ def test_an_input_that_the_model_is_too_deep_for_is_refused_before_training() ->
     preprocessing = ORIGIN.preprocessing.model_copy(update={"size": 32})
     origin = ORIGIN.model_copy(update={"model": "alexnet", "preprocessing": preprocessing})
     model = nn.Sequential(nn.Conv2d(3, 4, 33))
-    cure = r"32x32 images \(.*\); set a larger input_size in configs/profiles/demo\.yaml"
+    cure = r"32x32 images \(.*\); set another input_size in configs/profiles/demo\.yaml"
     with pytest.raises(StepError, match="torchvision/alexnet does not take " + cure):
         _require_input(model, origin, "demo")
     _require_input(nn.Conv2d(3, 4, 32), origin, "demo")

@@ -31,11 +31,12 @@ class Preprocessing(Config):
     """From an RGB image to the model's input: fit it into a square, scale to [0, 1], normalise.
 
     ``geometry`` is how it is fitted: "crop" resizes the short side to ``resize`` and takes the central square;
-    "letterbox" resizes the long side to ``size`` and fills the rest, half of it on either side, with grey.
+    "letterbox" resizes the long side to ``size`` and fills the rest, half of it on either side, with grey; "corner"
+    does the same with the image in the upper left corner; "stretch" resizes both sides to ``size``.
     """
 
-    geometry: Literal["crop", "letterbox"] = "crop"
-    resize: Positive  # pixels of the short side; of the long side in a letterbox, where it is the size
+    geometry: Literal["crop", "letterbox", "corner", "stretch"] = "crop"
+    resize: Positive  # pixels of the short side; where the whole image is seen, it is the size
     size: Positive  # pixels of the square, which is the model's input
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
     mean: Rgb  # of pixels in [0, 1], in the order red, green, blue, whatever the order of channels

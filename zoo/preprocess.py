@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+WHITE_OF_16_BITS = 65535
+LONGEST = 2**16  # pixels of a side that is cropped; a line of pixels would else become an image of gigabytes
 GREY = 114  # of 255, around an image in its letterbox, as the YOLO family was trained with
 
 
@@ -35,14 +37,13 @@ def to_rgb(image: Any) -> "Image.Image":
     Palettes are looked up, 16-bit grey is scaled, transparency is laid on white; the EXIF orientation is not applied,
     as it was not when the published weights were evaluated.
 
-    Raises ValueError for an image of floating-point numbers, whose range is not known, and TypeError for what is
-    neither such an image nor such an array.
+    Raises ValueError for an image of floating-point numbers or of integers beyond 16 bits, whose range is not known,
+    and TypeError for what is neither such an image nor such an array.
     """
     picture = _pil_image(image)
     if picture.mode == "RGB":
         return picture
-    if picture.mode == "F":
-        raise ValueError("an image of floating-point numbers, whose range is not known")
+    require_range(picture)
     if picture.mode.startswith("I"):
         return picture.convert("I").point(lambda grey: grey * (1 / 257) + 0.5).convert("L").convert("RGB")
     if picture.has_transparency_data:
@@ -52,6 +53,17 @@ def to_rgb(image: Any) -> "Image.Image":
         page.alpha_composite(layered)
         return page.convert("RGB")
     return picture.convert("RGB")
+
+
+def require_range(picture: "Image.Image") -> None:
+    """Raises ValueError where nothing says which of an image's values is white."""
+    if picture.mode == "F":
+        raise ValueError("an image of floating-point numbers, whose range is not known")
+    if picture.mode == "I":
+        extrema: Any = picture.getextrema()
+        darkest, brightest = extrema
+        if darkest < 0 or brightest > WHITE_OF_16_BITS:
+            raise ValueError(f"an image of 32-bit integers from {darkest} to {brightest}, whose range is not known")
 
 
 @dataclass(frozen=True)
@@ -64,43 +76,55 @@ class Placement:
 
 def fitted(image: "Image.Image", preprocessing: Preprocessing) -> "Image.Image":
     """An RGB image as the square that the model takes, as ``preprocessing.geometry`` says."""
-    return (letterboxed if preprocessing.geometry == "letterbox" else cropped)(image, preprocessing)
+    return (cropped if preprocessing.geometry == "crop" else letterboxed)(image, preprocessing)
 
 
 def placement(width: int, height: int, preprocessing: Preprocessing) -> Placement:
     """Where ``letterboxed`` puts an image of these sides."""
-    inner = _inner(width, height, preprocessing.size)
-    left, top = ((preprocessing.size - side) // 2 for side in inner)
-    return Placement((inner[0] / width, inner[1] / height), (left, top))
+    inner = _inner(width, height, preprocessing)
+    return Placement((inner[0] / width, inner[1] / height), _corner(inner, preprocessing))
 
 
 def letterboxed(image: "Image.Image", preprocessing: Preprocessing) -> "Image.Image":
-    """Long side to ``size`` (aspect kept, antialiased), in the middle of a grey square."""
+    """The whole image (antialiased) in a square of ``size``: its long side that long and its aspect kept, with grey
+    around or beside it, or stretched to fill the square, as the geometry says."""
     from PIL import Image
 
-    size, inner = preprocessing.size, _inner(*image.size, preprocessing.size)
+    size, inner = preprocessing.size, _inner(*image.size, preprocessing)
     if image.size != inner:
         image = image.resize(inner, Image.Resampling[preprocessing.interpolation.upper()])
     if inner == (size, size):
         return image
     square = Image.new("RGB", (size, size), (GREY, GREY, GREY))
-    square.paste(image, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    square.paste(image, _corner(inner, preprocessing))
     return square
 
 
-def _inner(width: int, height: int, size: int) -> tuple[int, int]:
+def _inner(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    size = preprocessing.size
+    if preprocessing.geometry == "stretch":
+        return size, size
     scale = size / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _corner(inner: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """The image's upper left one in the square."""
+    if preprocessing.geometry == "corner":
+        return 0, 0
+    left, top = ((preprocessing.size - side) // 2 for side in inner)
+    return left, top
 
 
 def cropped(image: "Image.Image", preprocessing: Preprocessing) -> "Image.Image":
     """Short side to ``resize`` (aspect kept, antialiased), then the central square of ``size``; black beyond the image.
 
     The arithmetic of torchvision's Resize and CenterCrop, with which published weights were evaluated. An image whose
-    short side has the right length is not resampled.
+    short side has the right length is not resampled, and the far ends of a long one are not looked at.
     """
     from PIL import Image
 
+    image = _central(image, preprocessing)
     short, size = min(image.size), preprocessing.size
     if short != preprocessing.resize:
         width, height = (max(1, int(preprocessing.resize * side / short)) for side in image.size)
@@ -109,6 +133,17 @@ def cropped(image: "Image.Image", preprocessing: Preprocessing) -> "Image.Image"
         return image
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     return image.crop((left, top, left + size, top + size))
+
+
+def _central(image: "Image.Image", preprocessing: Preprocessing) -> "Image.Image":
+    """The image without what lies so far from its middle that it would only take up memory."""
+    short, long = sorted(image.size)
+    if long * preprocessing.resize <= LONGEST * short:
+        return image
+    reach = short * (preprocessing.size // preprocessing.resize + 2)
+    width, height = (min(side, reach) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def to_pixels(image: "Image.Image") -> Tensor:

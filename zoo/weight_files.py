@@ -1,7 +1,8 @@
 """Files of published weights: where they are kept, whether they are whole, how they are fetched by URL.
 
 They stand in torch.hub's cache, ``$TORCH_HOME/hub/checkpoints``, under the last part of their URL, which often ends in
-the beginning of their SHA-256: ``resnet18-f37072fd.pth``.
+the beginning of their SHA-256: ``resnet18-f37072fd.pth``. A library's files have names of their own. Those of others
+may have one that many have, ``epoch_300.pth``: where no digest is in it, a part of the URL's is added.
 """
 
 import hashlib
@@ -22,19 +23,22 @@ def place(name: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
-def of_url(url: str) -> Path:
-    """Where the file of a URL belongs."""
-    return place(Path(urlparse(url).path).name)
+def of_url(url: str, *, by_library: bool = True) -> Path:
+    """Where the file of a URL belongs, which a library publishes or somebody else."""
+    name = Path(urlparse(url).path)
+    if by_library or DIGEST.search(name.stem):
+        return place(name.name)
+    return place(f"{name.stem}-url_{hashlib.sha256(url.encode()).hexdigest()[:12]}{name.suffix}")
 
 
-def fetched(url: str, what: str) -> Path:
+def fetched(url: str, what: str, *, by_library: bool = True) -> Path:
     """The file of a URL, downloaded if it is not here; ``what`` begins the messages.
 
     Raises MissingWeights where it cannot be downloaded, IntegrityError where it is not what its name says.
     """
     if not _names_a_file(url):
         raise MissingWeights(f"{what}: this is no URL of a file; correct it")
-    file = of_url(url)
+    file = of_url(url, by_library=by_library)
     digest = found[1] if (found := DIGEST.search(file.stem)) else ""
     if is_file(file):
         verify(file, digest, what, url)

@@ -53,11 +53,12 @@ def loaded(file: Path, cure: str = CURE) -> "Image.Image":
     """The image in a file, decoded; raises DatasetError naming the file where there is none or it is damaged."""
     from PIL import Image
 
+    from zoo.preprocess import require_range  # which imports torch
+
     try:
         with Image.open(file) as image:
             image.load()
-            if image.mode == "F":
-                raise ValueError("an image of floating-point numbers, whose range is not known")
+            require_range(image)
             return image
     except Exception as error:  # as above
         raise _undecodable(file, error, cure) from error

@@ -65,10 +65,10 @@ class Detector(nn.Module):
     def detect(self, image: "Image.Image", *, score_threshold: float = PREDICTION.score) -> Detections:
         """The objects of one PIL image of any size, boxes in its pixels and within it.
 
-        Raises ValueError where the preprocessing is no letterbox.
+        Raises ValueError where the preprocessing crops images.
         """
-        if self.preprocessing.geometry != "letterbox":
-            raise ValueError(f"images are fitted by '{self.preprocessing.geometry}'; boxes are of letterboxes only")
+        if self.preprocessing.geometry == "crop":
+            raise ValueError("images are fitted by 'crop'; boxes are of whole images only")
         picture = to_rgb(image)
         device = self.decoded.decoder.centres.device
         with torch.inference_mode():

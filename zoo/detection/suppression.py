@@ -9,7 +9,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Limits:
-    """What is kept of a detector's boxes. One with a side or a score that is no finite number never is."""
+    """What is kept of a detector's boxes. One with a corner or a score that is no finite number, or beyond ``LARGEST``,
+    never is."""
 
     score: float  # more than this
     iou: float = 0.65  # a box that overlaps a better one of its class by more is dropped
@@ -17,6 +18,7 @@ class Limits:
     candidates: int = 30000  # of an image, the best, that suppression looks at
 
 
+LARGEST = 1e5  # of a coordinate, in pixels: beyond, float32 has no room for a place for each class
 EVALUATION = Limits(score=0.001)  # as mmyolo's detectors are evaluated: mAP counts boxes of any score
 PREDICTION = Limits(score=0.25, most=100, candidates=1000)  # what people and devices are shown
 
@@ -60,7 +62,7 @@ def _kept(boxes: Tensor, scores: Tensor, labels: Tensor, limits: Limits) -> Dete
     from torchvision.ops import batched_nms
 
     # COCO's metric takes a box of NaN for a match of any object, and one of infinity would keep all others apart.
-    enough = (scores > limits.score) & scores.isfinite() & boxes.isfinite().all(1)
+    enough = (scores > limits.score) & (scores < LARGEST) & (boxes.abs() < LARGEST).all(1)
     boxes, scores, labels = boxes[enough], scores[enough], labels[enough]
     rows: Tensor = batched_nms(boxes.float(), scores.float(), labels, limits.iou)
     rows = rows[: limits.most]
@@ -77,6 +79,9 @@ def suppressed(boxes: Tensor, scores: Tensor, limits: Limits = PREDICTION) -> tu
 
     found = candidates(boxes, scores, limits.candidates)
     corners, probabilities, labels = found.boxes[0], found.scores[0], found.labels[0]
+    # One of infinity or NaN is none, as above.
+    usable = (corners.abs() < LARGEST).all(1) & (probabilities.abs() < LARGEST)
+    corners, probabilities = torch.where(usable[:, None], corners, 0), torch.where(usable, probabilities, 0)
     # Each class has a place of its own, far from the others, so that boxes of two classes never overlap.
     apart = corners.detach().abs().max() * 2 + 1
     rows = nms(corners + (labels * apart)[:, None], probabilities, limits.iou)

@@ -52,11 +52,14 @@ def _of_recipe(name: str, recipe: Document, known: Known, profiles: Mapping[str,
 
 
 def _of_export(recipe: Document) -> Iterator[Problem]:
-    """Options that only one task has."""
+    """Options that only one task has, or that do not go together."""
     task = text_at(recipe, ("task",))
     for option, owner in EXPORT_OPTIONS.items():
         if value_at(recipe, ("export", option)) is True and task != owner:
             yield recipe.problem(("export", option), f"is for {owner}, not {shown(task or '')}", "remove it")
+    if all(value_at(recipe, ("export", option)) is True for option in ("nms", "dynamic_batch")):
+        fact = "suppression in the graph is for one image, not for a dynamic batch"
+        yield recipe.problem(("export", "nms"), fact, "remove it or dynamic_batch")
 
 
 def _of_acceptance(recipe: Document, known: Known) -> Iterator[Problem]:

@@ -174,11 +174,14 @@ def _use(manifest: Manifest) -> str:
 
 
 def _input(how: Preprocessing) -> str:
-    if how.geometry == "letterbox":
+    if how.geometry in ("letterbox", "corner"):
+        place = "in the middle" if how.geometry == "letterbox" else "in the upper left corner"
         fitted = (
-            f"long side resized to {how.size} ({how.interpolation}), in the middle of a square of "
+            f"long side resized to {how.size} ({how.interpolation}), {place} of a square of "
             f"{how.size} x {how.size} that is grey ({GREY} of 255) elsewhere"
         )
+    elif how.geometry == "stretch":
+        fitted = f"both sides resized to {how.size} ({how.interpolation})"
     else:
         fitted = f"short side resized to {how.resize} ({how.interpolation}), centre crop of {how.size} x {how.size}"
     return (

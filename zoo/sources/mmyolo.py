@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import weight_files
 from zoo.config import Preprocessing
-from zoo.errors import MissingLibrary, MissingWeights, UnknownName, did_you_mean
+from zoo.errors import MissingLibrary, MissingWeights, StepError, UnknownName, did_you_mean
 from zoo.openmmlab import checkpoint, detector_settings, operators
 from zoo.openmmlab.checkpoint import Checkpoint
 from zoo.origin import Licences
@@ -144,7 +144,7 @@ def preprocessing(model: str, weights: str) -> Preprocessing:
     mean, std = pixels.get("mean") or [0.0] * 3, pixels.get("std") or [1.0] * 3
     size = max(resize["scale"] if "scale" in resize else (resize["width"], resize["height"]))
     return Preprocessing(
-        geometry="letterbox",
+        geometry=_geometry(steps),
         resize=size,
         size=size,
         interpolation=resize.get("interpolation", "bilinear"),
@@ -152,6 +152,19 @@ def preprocessing(model: str, weights: str) -> Preprocessing:
         std=tuple(value / 255 for value in std[order]),
         channels=channels,
     )
+
+
+def _geometry(steps: Sequence[Any]) -> Literal["letterbox", "corner", "stretch"]:
+    """Of a test pipeline. Raises StepError for one that fits images in a way that is not known here."""
+    kinds = [step.type.rpartition(".")[2] for step in steps]
+    resize = next(step for step in steps if "Resize" in step.type)
+    if "LetterResize" in kinds:
+        return "letterbox"
+    if "Pad" in kinds:
+        return "corner"  # mmdet pads at the right and below
+    if resize.get("keep_ratio") is False:
+        return "stretch"
+    raise StepError(f"mmyolo: the detector is evaluated by {', '.join(kinds)}, which is not known; name another config")
 
 
 def licences(model: str, weights: str | None) -> Licences:
@@ -220,7 +233,7 @@ def _checkpoint(model: str, weights: str) -> Checkpoint:
     if not _is_place(weights):
         file = weight_files.fetched(_url(model, weights), what)
     elif "://" in weights:
-        file = weight_files.fetched(weights, what)
+        file = weight_files.fetched(weights, what, by_library=False)
     elif not weight_files.is_file(file := Path(os.path.expanduser(weights))):  # noqa: PTH111 - raises for unknown users
         raise MissingWeights(f"{what} are not here; place a checkpoint at {file.absolute()} or name another")
     return checkpoint.read(file, what)

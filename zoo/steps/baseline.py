@@ -66,16 +66,16 @@ def run(job: Job) -> Result:
 
 
 def _require_input(model: nn.Module, origin: Origin, profile: str) -> None:
-    """Raises StepError where the model cannot make an output of one input, before anything is trained on such."""
+    """Raises StepError where the model cannot make what a release of it gives of one input, before it is trained."""
     size = origin.preprocessing.size
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, size, size))
+            tasks.find(origin.task).loadable(model, origin)(torch.zeros(1, 3, size, size))
     except Exception as error:  # a model's own code: too small an input shows as anything
         fact = " ".join(str(error).split())[:200] or type(error).__name__
         raise StepError(
             f"{origin.library}/{origin.model} does not take {size}x{size} images ({fact}); "
-            f"set a larger input_size in configs/profiles/{profile}.yaml"
+            f"set another input_size in configs/profiles/{profile}.yaml"
         ) from error
     model.train()
 
