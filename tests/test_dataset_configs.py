@@ -36,6 +36,13 @@ from zoo.reading import library
             {"task: classification\nlayout: imagefolder": "task: segmentation\nlayout: voc\nlabels: [a, b]"},
             ":4: labels: 2 names for 10 classes; name every class once",
         ),
+        (
+            {
+                "task: classification\nlayout: imagefolder": "task: segmentation\nlayout: voc\nlabels: "
+                "[a, b, c, d, e, f, g, h, i, b]"
+            },
+            ":4: labels: two classes are named 'b'; name every class once",
+        ),
     ],
 )
 def test_a_layout_that_does_not_fit_is_one_problem(changes: dict[str, str], complaint: str, tmp_path: Path) -> None:

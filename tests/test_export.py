@@ -191,6 +191,7 @@ def test_the_step_leaves_files_that_describe_themselves(small_build: SmallBuild)
             "mean": list(ORIGIN.preprocessing.mean),
             "std": list(ORIGIN.preprocessing.std),
         }
+        assert json.loads(about["licences"]) == ORIGIN.licences.model_dump()
         assert about["plan_fingerprint"] == report[which]["fingerprint"]
         assert about["weights_sha256"] == report[which]["weights_sha256"]
         assert report[which]["parity"]["relative"] <= report["tolerance"]

@@ -95,6 +95,10 @@ def test_an_image_of_another_size_than_its_annotations_say(tmp_path: Path) -> No
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
             "lack a whole number of their own as id, or a name",
         ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}',
+            "two categories are named 'a'",
+        ),
     ],
 )
 @pytest.mark.parametrize("corrupt", ["refuse", "skip"])

@@ -4,6 +4,7 @@ The format: https://cocodataset.org/#format-data, object detection.
 """
 
 import json
+from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +95,8 @@ def _names(file: Path, categories: list[Any]) -> dict[int, str]:
     names = {category["id"]: category["name"] for category in whole}
     if len(names) != len(categories):
         raise DatasetError(f"{file}: categories that lack a whole number of their own as id, or a name; {CURE}")
+    if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
+        raise DatasetError(f"{file}: two categories are named '{twice[0]}'; {CURE}")
     return names
 
 

@@ -16,7 +16,7 @@ def describe(name: str, origin: Origin, *, fingerprint: str, weights_sha256: str
 
     ``input`` has ``layout`` NCHW, ``channels`` RGB or BGR, ``size`` in pixels [H, W], ``geometry`` and ``resize``
     as zoo.config.Preprocessing says, and ``mean`` and ``std`` of red, green and blue scaled to [0, 1]. ``labels`` are
-    in the order of the outputs.
+    in the order of the outputs; ``licences`` are those of the model's code and of its weights.
     """
     how = origin.preprocessing
     return {
@@ -35,6 +35,7 @@ def describe(name: str, origin: Origin, *, fingerprint: str, weights_sha256: str
             "std": list(how.std),
         },
         "labels": list(origin.labels),
+        "licences": {"code": origin.licences.code, "weights": origin.licences.weights},
         "plan_fingerprint": fingerprint,
         "weights_sha256": weights_sha256,
     }

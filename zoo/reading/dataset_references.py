@@ -87,6 +87,8 @@ def _of_layout(dataset: Document) -> Iterator[Problem]:
         yield dataset.problem(("labels",), fact, "add 'labels: [...]', one name for each class, from class 0")
     elif isinstance(labels, list) and isinstance(count, int) and len(labels) != count:
         yield dataset.problem(("labels",), f"{len(labels)} names for {count} classes", "name every class once")
+    elif isinstance(labels, list) and (twice := [name for name in labels if labels.count(name) > 1]):
+        yield dataset.problem(("labels",), f"two classes are named '{shown(str(twice[0]))}'", "name every class once")
 
 
 def _wanted_number(annotation: str, value: Any) -> str:
