@@ -8,7 +8,7 @@ import pytest
 from limit_cases import Case, check, limit
 from onnx_nodes import Shape, node
 
-from zoo.graph.view import Node, NotKnown
+from zoo.graph.view import Node, NotKnown, Value
 from zoo.targets.operators.axes import axes
 
 IMAGE = (1, 8, 6, 4)
@@ -229,7 +229,7 @@ def test_axes_are_found_however_the_opset_writes_them(asked: partial[Node], expe
         partial(node, "Relu", IMAGE),
         partial(node, "ReduceMean", IMAGE, (2,)),
         partial(node, "Pad", IMAGE, (8,)),
-        partial(node, "Pad", IMAGE),
+        partial(Node, "padded", "Pad", (Value("x", IMAGE),), (), opset=18),
         partial(Node, "theirs", "Softmax", (), (), domain="other", opset=1),
     ],
 )
