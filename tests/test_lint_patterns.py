@@ -274,6 +274,7 @@ TWO = [node("Slice", "x", "a"), node("Slice", "x", "b")]
         ("layer_norm", [node("ReduceMean", "x", "m", axes=-1), *norm()[1:]], {"constants": NORM}),
         ("layer_norm", [node("ReduceMean", "x", "m", axes="x"), *norm()[1:]], {"constants": NORM}),
         ("gelu_erf", gelu(), {"constants": GELU | {"root": ["text"]}}),
+        ("gelu_erf", gelu(), {"constants": GELU | {"root": [ROOT2 + 1j]}}),
         ("gelu_erf", [*gelu()[:4], node("Mul", "m half", "", name="last")], {"constants": GELU}),
         ("patch_merging", [*EIGHT, LAST], {"constants": MERGING | {"axis1": [1, 2]}}),
         ("patch_merging", [*EIGHT, LAST], {"constants": MERGING | {"axis1": [9]}}),

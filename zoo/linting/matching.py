@@ -163,4 +163,6 @@ def _all_close(value: Value, number: float) -> bool:
 
 
 def _is_filled(data: "NDArray[Any]", number: float) -> bool:
-    return data.size > 0 and all(isclose(each, number, rel_tol=_TOLERANCE) for each in {data.min(), data.max()})
+    if data.size == 0 or data.dtype.kind == "c":  # of a complex number only the real part would be compared
+        return False
+    return all(isclose(each, number, rel_tol=_TOLERANCE) for each in {data.min(), data.max()})
