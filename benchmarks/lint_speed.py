@@ -5,9 +5,10 @@
     .venv/bin/python benchmarks/lint_speed.py --megabytes 1900 --target tidl-11.2 --runs 1
 
 The model is a residual net of random weights with gates, of which the target refuses some nodes, so that the rules of
-surgery are looked up too. Each run is a process of its own, measured from its start to its end; printed is the fastest,
-since other programs can only add to wall time, with its parts and its CPU time. Goals: 5 s, 1.5 GB. Exits with 1 where
-too much memory or CPU time is taken.
+surgery are looked up too. Each run is a process of its own, measured from its start to its end; printed is the
+fastest, since other programs can only add to wall time, with its parts and its CPU time. Goals: 5 s, 1.5 GB. Exits
+with 1 where a goal is missed and says which. Of wall time that is information and not yet a fault of the linter: on a
+busy machine the CPU time, which has the same goal, tells what is.
 """
 
 import argparse
@@ -114,7 +115,15 @@ def main() -> int:
     parts = ", ".join(f"{part} {spent:.2f}" for part, spent in told["parts"].items())
     print(f"{seconds:.2f} s of {SECONDS:.0f}, {cpu:.2f} s of CPU time: {parts}")
     print(f"{memory:.0f} MB of {MEGABYTES:.0f}")
-    return 1 if cpu > SECONDS or memory > MEGABYTES else 0
+    missed = [name for name, failed in _goals(seconds, cpu, memory).items() if failed]
+    if missed:
+        print(f"missed: {', '.join(missed)}")
+    return 1 if missed else 0
+
+
+def _goals(seconds: float, cpu: float, memory: float) -> dict[str, bool]:
+    """Whether each is missed."""
+    return {"wall time": seconds > SECONDS, "CPU time": cpu > SECONDS, "memory": memory > MEGABYTES}
 
 
 if __name__ == "__main__":

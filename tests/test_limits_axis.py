@@ -8,7 +8,7 @@ import pytest
 from limit_cases import Case, check, limit
 from onnx_nodes import Shape, node
 
-from zoo.graph.view import Node, NotKnown
+from zoo.graph.view import Node, NotKnown, Value
 from zoo.targets.operators.axes import axes
 
 IMAGE = (1, 8, 6, 4)
@@ -56,9 +56,18 @@ def outside(*axes: str) -> dict[str, Any]:
     return {"kind": "axis_not_in", "axes": list(axes)}
 
 
+CHANNEL_OR_FLAT = within("channel") | {"flat": ["width"]}
 MOVED = {"kind": "axis_not_moved", "axis": "width", "to": [0, 1], "rank_min": 5}
 FIVE = (2, 3, 4, 5, 6)
 CASES = [
+    Case(
+        CHANNEL_OR_FLAT,
+        held=concat(1, (1, 8)),
+        broken=concat(3),
+        fact="along width; only along channel, of flat inputs along width",
+    ),
+    Case(CHANNEL_OR_FLAT, held=concat(3, (1, 1, 1, 8)), broken=concat(2, (1, 4, 8)), fact="along width"),
+    Case(CHANNEL_OR_FLAT, held=concat(1), broken=concat(0, (1, 8)), fact="along height"),
     Case(within("width"), held=softmax(), broken=softmax(axis=2), fact="along height; only along width"),
     Case(
         within("width", "height"),
@@ -229,7 +238,7 @@ def test_axes_are_found_however_the_opset_writes_them(asked: partial[Node], expe
         partial(node, "Relu", IMAGE),
         partial(node, "ReduceMean", IMAGE, (2,)),
         partial(node, "Pad", IMAGE, (8,)),
-        partial(node, "Pad", IMAGE),
+        partial(Node, "padded", "Pad", (Value("x", IMAGE),), (), opset=18),
         partial(Node, "theirs", "Softmax", (), (), domain="other", opset=1),
     ],
 )

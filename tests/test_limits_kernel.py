@@ -63,6 +63,18 @@ CASES = [
         broken=conv(3, 3, strides=[1, 2]),
         fact="stride 1x2; not supported: unequal strides",
     ),
+    Case(
+        forbidden(kernel_min=3, stride_is_kernel=True),
+        held=conv(12, 12, strides=[6, 6]),
+        broken=conv(12, 12, strides=[12, 12]),
+        fact="kernel 12x12, stride 12; not supported: a kernel side of 3 or more, a stride of the kernel's size",
+    ),
+    Case(
+        forbidden(stride_is_kernel=False),
+        held=conv(3, 5, strides=[3, 5]),
+        broken=conv(3, 5, strides=[3, 3]),
+        fact="a stride of another size",
+    ),
     Case(forbidden(equal_strides=True), held=pool(3, 3, strides=[2, 1]), broken=pool(3, 3), fact="equal strides"),
     Case(
         forbidden(dilation_min=2),

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import onnx
 import pytest
 from lint_models import TARGET, chain, saved, zoo
+from onnx import TensorProto, helper
 
 from zoo import index
 from zoo.index import Entry
@@ -94,6 +96,26 @@ def test_a_target_may_be_a_file_of_its_own(folder: Path) -> None:
     done = zoo("lint", saved(*chain("Conv")), "--target", "mine.yaml")
     assert done.exit_code == 0
     assert done.stdout.startswith("model.onnx: clean on mine.yaml: its one node is accelerated\n")
+
+
+def test_a_model_that_the_file_leaves_open_is_not_clean_however_it_is_asked(folder: Path) -> None:
+    wide = "operators: {Relu: {limits: [{kind: plane_max, value: 100}]}}"
+    text = "description: d\nsources: [{title: t}]\nopset: {max: 18, export: 18}\n" + wide
+    (folder / "configs" / "targets" / "plane.yaml").write_text(text)
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, "h", "w"])
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "graph", [image], [made])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), "open.onnx")
+    done = zoo("lint", "open.onnx", "--target", "plane")
+    assert done.stdout.startswith("open.onnx: open on plane: nothing is refused, but 1 of 1 node cannot be judged\n")
+    compared = zoo("lint", "open.onnx", "--target", "plane", "--target", "tiny")
+    assert "1 node open" in compared.stdout
+    told = zoo("lint", "open.onnx", "--target", "plane", "--format", "json")
+    found = json.loads(told.stdout)
+    assert (found["clean"], found["summary"]["unknown_nodes"]) == (False, 1)
+    sarif = zoo("lint", "open.onnx", "--target", "plane", "--format", "sarif")
+    assert json.loads(sarif.stdout)["runs"][0]["properties"]["clean"] is False
+    assert {each.exit_code for each in (done, compared, told, sarif)} == {1}
 
 
 def test_what_follows_the_boundary_is_the_hosts() -> None:

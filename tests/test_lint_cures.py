@@ -4,6 +4,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from written_graphs import Make, graph_of, limited, node, target_of
 
@@ -11,6 +12,7 @@ from surgery import rules
 from zoo.graph.view import Graph
 from zoo.linting.cures import _OF_OPERATOR, _OF_PATTERN
 from zoo.linting.lint import lint
+from zoo.linting.other_settings import rule_for
 from zoo.targets.target import Target
 
 PLAIN = ("Add", "Clip", "Concat", "Conv", "MatMul", "Mul", "Pad", "Relu", "Reshape")
@@ -144,6 +146,42 @@ def test_what_is_not_known_has_no_cure() -> None:
     graph = graph_of(node("Softmax", "x", "y", axis=1), node("Elu", "y", "z"), dims={"x": None, "y": None})
     target = target_of("Transpose", "Relu", operators={"Softmax": limited({"kind": "axis_in", "axes": ["width"]})})
     assert cures(graph, target) == {"y": "", "z": "elu_to_relu"}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        node("Resize", "x - inf", "y", mode="nearest"),
+        node("Resize", "x - nan", "y", mode="nearest"),
+        node("Resize", "x - - sizes", "y", mode="nearest"),  # of an image without rows, which is ONNX
+        node("Resize", "x - two", "y", mode="nearest", axes=3),
+        node("Conv", "x list", "y"),
+        node("Conv", "x w", "y", kernel_shape=7),
+        node("Conv", "x w", "y", kernel_shape=[7, 7], strides="a", group=8),
+        node("Slice", "x two two", "y", axes="x"),
+    ],
+)
+def test_what_is_no_node_of_onnx_has_no_cure(made: Make) -> None:
+    constants = {
+        "inf": [1, 1, np.inf, 2],
+        "nan": [np.nan],
+        "sizes": [1, 4, 9, 8],
+        "list": [1.0],
+        "w": [[[[1.0]]]],
+        "two": [2],
+    }
+    graph = graph_of(made, constants=constants, dims={"x": (1, 4, 0, 8)})
+    (node_,) = graph.nodes
+    limits = {"Conv": "allowed_windows", "Resize": "resize_scale"}
+    assert rule_for(graph, node_, limits.get(node_.op, "slice_steps")) in ("", "split_large_kernel", "resize_by_factor")
+
+
+def test_slices_without_end() -> None:
+    first = [node("Slice", "x start end rows two", "v0"), node("Slice", "v0 start end rows one", "v1")]
+    more = [node("Slice", f"v{n} v{n - 1} end rows one", f"v{n + 1}") for n in range(1, 1500)]
+    constants = {"start": [0], "end": [2**31], "rows": [2], "two": [2], "one": [1]}
+    graph = graph_of(*first, *more, outputs=["v1500"], constants=constants)
+    assert rule_for(graph, graph.nodes[0], "operator") == "focus_to_conv"
 
 
 def test_every_operation_of_the_tables_is_one_that_a_rule_removes() -> None:

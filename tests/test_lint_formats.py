@@ -1,6 +1,7 @@
 """How a lint report is written: as text, JSON, SARIF and HTML."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -116,7 +117,7 @@ def test_a_model_that_cannot_be_judged_is_not_praised() -> None:
     unknown = (node(0, "Conv", Verdict.UNKNOWN), node(1, "Relu", Verdict.ACCELERATED, 0, 0))
     told = finding(unknown[0], "kernel", "cannot check kernel", severity="warning")
     report = Report("m", "t", "", unknown, (told,), Summary(2, 1, 0, 0, (), None))
-    assert wording.headline(report) == "m: clean on t as far as the file tells: 1 of 2 nodes cannot be judged"
+    assert wording.headline(report) == "m: open on t: nothing is refused, but 1 of 2 nodes cannot be judged"
     nothing = Report("m", "t", "", (), (), Summary(0, 0, 0, 0, (), None))
     assert wording.headline(nothing) == "m: clean on t: it has no node to run there"
 
@@ -201,6 +202,8 @@ def test_sarif_tells_severities_and_places() -> None:
         ("/srv/x#1.onnx", "file:///srv/x%231.onnx"),
         ("./m.onnx", "m.onnx"),
         ("https://x/m.onnx", "https%3A/x/m.onnx"),
+        (os.fsdecode(b"bad\xff.onnx"), "bad%FF.onnx"),
+        (os.fsdecode(b"/srv/bad\xff.onnx"), "file:///srv/bad%FF.onnx"),
     ],
 )
 def test_sarif_names_the_file_by_a_uri(model: str, uri: str) -> None:

@@ -261,6 +261,35 @@ def test_what_is_asked_of_a_node_and_not_known_is_no_match() -> None:
     assert found("hardswish", graph) == []
 
 
+TWO = [node("Slice", "x", "a"), node("Slice", "x", "b")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "nodes", "said"),
+    [
+        ("channel_shuffle", [node("Reshape", "x s", "a"), node("Transpose", "a", "t", perm=3)], {}),
+        ("channel_shuffle", [node("Reshape", "- x", "a"), node("Transpose", "a", "t", perm=[0, 2, 1, 3, 4])], {}),
+        ("hardswish", [node("HardSigmoid", "x", "h", alpha="a"), node("Mul", "x h", "y")], {}),
+        ("hardswish", [node("HardSigmoid", "x", "h", alpha=(1, 2)), node("Mul", "x h", "y")], {}),
+        ("layer_norm", [node("ReduceMean", "x", "m", axes=-1), *norm()[1:]], {"constants": NORM}),
+        ("layer_norm", [node("ReduceMean", "x", "m", axes="x"), *norm()[1:]], {"constants": NORM}),
+        ("gelu_erf", gelu(), {"constants": GELU | {"root": ["text"]}}),
+        ("gelu_erf", gelu(), {"constants": GELU | {"root": [ROOT2 + 1j]}}),
+        ("gelu_erf", [*gelu()[:4], node("Mul", "m half", "", name="last")], {"constants": GELU}),
+        ("patch_merging", [*EIGHT, LAST], {"constants": MERGING | {"axis1": [1, 2]}}),
+        ("patch_merging", [*EIGHT, LAST], {"constants": MERGING | {"axis1": [9]}}),
+        ("patch_merging", [*EIGHT, LAST], {"constants": MERGING | {"axis1": 1}}),
+        ("window_shift", [*TWO, node("Concat", "a b", "y")], {}),
+        ("window_shift", [*TWO, node("Concat", "a b", "y", axis="two")], {}),
+        ("window_shift", [*TWO, node("Concat", "a b", "y", axis=(2,))], {}),
+        ("window_shift", [*TWO, node("Concat", "a b", "y", axis=0)], {"dims": dict.fromkeys("xaby", ())}),
+    ],
+)
+def test_what_is_no_node_of_onnx_is_no_match(pattern: str, nodes: list[Make], said: dict[str, Any]) -> None:
+    shuffled = [node("Reshape", "t u", "y")] if pattern == "channel_shuffle" else []
+    assert found(pattern, graph_of(*nodes, *shuffled, **({"constants": {"s": [1], "u": [1]}} | said))) == []
+
+
 def test_each_pattern_has_a_test_here() -> None:
     assert modules("zoo.linting.patterns") == {
         *("attention", "channel_shuffle", "gelu_erf", "hardswish", "layer_norm", "patch_merging", "silu"),

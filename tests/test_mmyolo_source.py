@@ -651,3 +651,10 @@ def test_recipes_that_name_the_wrong_thing(tmp_path: Path) -> None:
 
 def test_the_source_is_found_by_name() -> None:
     assert sources.find("mmyolo").version() == mmyolo.version()
+
+
+def test_a_model_without_published_weights_is_known_by_its_config() -> None:
+    name = RECIPES["yolox_nano_lite"]["source"]["config"]
+    assert not mmyolo.catalogue()[name].weights
+    own = mmyolo.preprocessing(name, None)
+    assert (own.size, own.geometry, len(mmyolo.labels(name, None))) == (416, "letterbox", 80)

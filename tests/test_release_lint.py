@@ -15,3 +15,9 @@ def test_a_target_that_cannot_be_judged_is_not_listed_as_one_that_takes_the_mode
     known, unknown = report(Verdict.ACCELERATED), report(Verdict.ACCELERATED, Verdict.UNKNOWN)
     written = fields(known, {"chip": known, "other": replace(unknown, target="other")}, {})
     assert Lint.model_validate(written).clean_on == ("chip",)
+
+
+def test_a_release_is_clean_where_its_own_target_is_listed() -> None:
+    unknown = report(Verdict.ACCELERATED, Verdict.UNKNOWN)
+    lint = Lint.model_validate(fields(unknown, {"chip": unknown}, {}))
+    assert (lint.clean, lint.clean_on) == (False, ())

@@ -15,7 +15,7 @@ from zoo.sources import torchvision
 
 FOLDERS = {
     "classification": models,
-    "detection": models.detection,
+    "detection_of_listed_images": models.detection,
     "optical_flow": models.optical_flow,
     "quantized_classification": models.quantization,
     "segmentation": models.segmentation,

@@ -77,6 +77,17 @@ def test_recipes_of_the_checkout_are_known_by_name(folder: Path, monkeypatch: py
         (("x", "--target", "tidl-9.1", "--dry-run"), "x: no recipe of that name, and no library/model"),
         (("torch/x", "--target", "tidl-9.1", "--dry-run"), "unknown source library 'torch'"),
         (("torchvision/resnet81", "--target", "tidl-9.1", "--dry-run"), "torchvision has no model 'resnet81'"),
+        (("torchvision/ ", "--target", "tidl-9.1", "--dry-run"), "torchvision has no model ' '"),
+        (("torchvision/../x", "--target", "tidl-9.1", "--dry-run"), "torchvision has no model '../x'"),
+        (("torchvision/a\nb", "--target", "tidl-9.1", "--dry-run"), "torchvision has no model 'a"),
+        (("timm/hf_hub:evil/x", "--target", "tidl-9.1", "--dry-run"), "timm has no model 'hf_hub:evil/x'"),
+        (("mmyolo/../../../etc/passwd", "--target", "tidl-9.1", "--dry-run"), "mmyolo has no model '../../../etc/"),
+        (("torchvision/r3d_18", "--target", "tidl-9.1", "--dry-run"), "a model for video classification, which no"),
+        (("torchvision/raft_small", "--target", "tidl-9.1", "--dry-run"), "a model for optical flow, which no task"),
+        (
+            ("torchvision/fasterrcnn_resnet50_fpn", "--target", "tidl-9.1", "--dry-run"),
+            "for detection of listed images, which no task covers; known: classification, detection, segmentation",
+        ),
         (("torchvision/resnet18", "--dry-run"), "a target has to be named; add --target"),
         (("torchvision/resnet18", "--target", "tidl-9,1", "--dry-run"), "did you mean 'tidl-9.1'?"),
     ],
@@ -86,6 +97,8 @@ def test_bad_input_exits_2(folder: Path, arguments: tuple[str, ...], message: st
     done = zoo("surgery", *arguments)
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr
+    if done.stderr.startswith("zoo: "):
+        assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -119,6 +119,24 @@ WRONG = [
     ),
     (NEXT + "patterns: {sliu: {}}\n", ["next.yaml:10: patterns.sliu: unknown pattern 'sliu'; did you mean 'silu'?"]),
     (
+        NEXT.replace("Relu: {}", "Conv2D, Gemm2: {}"),
+        [
+            "next.yaml:9: operators.Conv2D: ONNX has no operator 'Conv2D'; did you mean 'Conv'?",
+            "next.yaml:9: operators.Gemm2: ONNX has no operator 'Gemm2'; did you mean 'Gemm'?",
+        ],
+    ),
+    (
+        NEXT + "  Resize, Upsample: {limits: [{kind: attribute_in, allowed: {moed: [linear], antialias: [0]}}]}\n",
+        [
+            "next.yaml:10: operators.Resize.limits[0].allowed.moed: Resize or Upsample has no attribute 'moed'; "
+            "did you mean 'mode'?"
+        ],
+    ),
+    (
+        NEXT + "  ScatterND: {limits: [{kind: attribute_not_in, forbidden: {q: [mul]}}]}\n",
+        ["next.yaml:10: operators.ScatterND.limits[0].forbidden.q: ScatterND has no attribute 'q'; known: reduction"],
+    ),
+    (
         NEXT.replace("export: 18", "export: 22"),
         ["next.yaml:5: opset.export: 22, but the device reads up to 21; lower it"],
     ),

@@ -425,3 +425,9 @@ def test_two_libraries_cannot_share_a_name(tmp_path: Path) -> None:
     write(tmp_path, {**TEXTS, TIMM_RECIPE: TIMM_TEXT.replace("MODEL", "model: resnet50")})
     write(tmp_path, {second: TEXTS["recipes/torchvision/mobilenet_v2_lite.yaml"]})
     assert complaints(tmp_path) == [f"{second}:1: the name 'x_lite' is taken by {TIMM_RECIPE}; rename one of them"]
+
+
+def test_a_model_without_published_weights_is_known_by_its_config() -> None:
+    name = "botnet50ts_256"
+    assert not timm.catalogue()[name].weights
+    assert (timm.preprocessing(name, None).size, len(timm.labels(name, None))) == (256, 1000)

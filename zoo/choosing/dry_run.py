@@ -17,9 +17,11 @@ from zoo.choosing.deployment import Deployment
 from zoo.choosing.explanation import Explanation
 from zoo.errors import StepError, UnknownName, did_you_mean
 from zoo.origin import Origin
-from zoo.reading import library
+from zoo.reading import library, registry
+from zoo.reading.document import shown
 from zoo.recipe import Export, Source
 from zoo.source_model import source_model
+from zoo.sources import Entry
 from zoo.targets import reading
 
 SEED = 0
@@ -105,22 +107,29 @@ def _asked(model: str, root: Path | None) -> Asked:
         raise UnknownName(
             f"{model}: no recipe of that name, and no library/model; {did_you_mean(model, recipes)}".rstrip("; ")
         )
+    _entry(name, rest)  # before it is a source, whose names have a pattern
     field = sources.find(name).FIELDS[0]
     return Asked(model, Source.model_validate({"library": name, field: rest}), Export())
 
 
-def _origin(source: Source, size: int | None) -> Origin:
-    """As if its published weights were loaded, so that its classes and its input are theirs."""
-    module = sources.find(source.library)
-    catalogue = module.catalogue()
-    if source.name not in catalogue:
+def _entry(library: str, model: str) -> Entry:
+    """The library's model. Raises UnknownName where it has none of that name, or one for a task that is none here."""
+    catalogue, known = sources.find(library).catalogue(), registry.modules("zoo.tasks")
+    if model not in catalogue:
+        raise UnknownName(f"{library} has no model '{shown(model)}'; {did_you_mean(model, catalogue)}".rstrip("; "))
+    entry = catalogue[model]
+    if entry.task not in known:
+        task = entry.task.replace("_", " ")
         raise UnknownName(
-            f"{source.library} has no model '{source.name}'; {did_you_mean(source.name, catalogue)}".rstrip("; ")
+            f"{library}/{model} is a model for {task}, which no task covers; known: {', '.join(sorted(known))}"
         )
-    entry = catalogue[source.name]
+    return entry
+
+
+def _origin(source: Source, size: int | None) -> Origin:
+    """As if its published weights were loaded, so that its classes and its input are theirs; of none, its config's."""
+    module, entry = sources.find(source.library), _entry(source.library, source.name)
     weights = source.weights or entry.default or (entry.weights[-1] if entry.weights else None)
-    if weights is None:
-        raise UnknownName(f"{source.library}/{source.name} has no published weights, by which its input is known")
     labels = module.labels(source.name, weights)
     preprocessing = module.preprocessing(source.name, weights)
     if size is not None:

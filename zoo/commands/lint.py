@@ -46,7 +46,8 @@ def command(
     device are the default, and what follows the end of a detector's network is the host's. Several targets or devices
     are compared, a line each.
 
-    Exit codes: 0 no error of the target is left, 1 some are, 2 a model, target or device that cannot be used.
+    Exit codes: 0 the model is clean: the target refuses nothing, and the file leaves nothing open; 1 it is not; 2 a
+    model, target or device cannot be used.
     """
     several = len(asked) > 1 or ALL in (*asked, device)
     if several and (every_node or format_ != "table"):

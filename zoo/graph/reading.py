@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from zoo.graph import model_file, operator_sets, well_formed
+from zoo.graph import conforming, model_file, operator_sets, well_formed
 from zoo.graph.assembling import Findings
 from zoo.graph.naming import settle
 from zoo.graph.one_image import of_one_image
@@ -35,6 +35,7 @@ def read(source: Path | onnx.ModelProto, *, one_image: bool = True) -> Graph:
     opsets, of_opsets = operator_sets.opsets(stripped.model, place)
     inlined, of_functions = operator_sets.inline(stripped.model)
     of_names = settle(inlined.graph, place)
+    conforming.check(inlined.graph, opsets, place)
     single = of_one_image(inlined) if one_image else None
     skeleton = Skeleton(single or inlined, stripped.held)
     known, of_shapes = know(skeleton, opsets)

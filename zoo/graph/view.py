@@ -15,6 +15,11 @@ class NotKnown(Exception):
     """What a limit asks cannot be told from the file: a shape that inference does not find, data that are not there."""
 
 
+# What asking of a node raises where its attributes and inputs are not what ONNX says such a node has.
+MISFIT = (ArithmeticError, LookupError, TypeError, ValueError)
+NOT_TOLD = (NotKnown, *MISFIT)
+
+
 @dataclass(frozen=True)
 class Value:
     """A tensor of the graph. ``constant`` reads its data where the file holds them or they follow from it."""

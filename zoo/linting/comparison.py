@@ -8,7 +8,7 @@ from zoo.graph.view import Graph
 from zoo.linting import wording
 from zoo.linting.devices import chosen_devices
 from zoo.linting.lint import lint
-from zoo.linting.report import Report
+from zoo.linting.report import Finding, Report
 from zoo.releases.columns import aligned
 from zoo.targets.target import Target
 
@@ -45,7 +45,7 @@ def compare(
 
 
 def clean(found: Sequence[Report | Absent]) -> bool:
-    """Whether no target that has the device has an error left."""
+    """Whether the model is clean on every target that has the device."""
     return all(each.clean for each in found if isinstance(each, Report))
 
 
@@ -73,9 +73,20 @@ def _rows(found: Sequence[Report | Absent]) -> Iterator[tuple[str, ...]]:
 
 
 def _verdict(report: Report) -> str:
-    if errors := report.of_severity("error"):
-        of_nodes = any(finding.node for finding in errors)
-        limits = "" if of_nodes else f": {', '.join(dict.fromkeys(finding.limit for finding in errors))}"
-        return wording.counted(len(errors), "error") + limits
-    warnings = len(report.of_severity("warning"))
-    return "clean" + (f", {wording.counted(warnings, 'warning')}" if warnings else "")
+    unknown, warnings = report.unknown_nodes, len(report.of_severity("warning"))
+    found = {
+        "clean": report.clean,
+        _errors(report.of_severity("error")): True,
+        f"{wording.counted(unknown, 'node')} open": unknown,
+        wording.counted(warnings, "warning"): report.clean and warnings,
+    }
+    return ", ".join(words for words, said in found.items() if words and said)
+
+
+def _errors(errors: Sequence[Finding]) -> str:
+    """How many, and of errors of the whole model alone which."""
+    if not errors:
+        return ""
+    of_nodes = any(finding.node for finding in errors)
+    limits = "" if of_nodes else f": {', '.join(dict.fromkeys(finding.limit for finding in errors))}"
+    return wording.counted(len(errors), "error") + limits

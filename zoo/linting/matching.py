@@ -4,8 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from math import isclose
+from typing import TYPE_CHECKING, Any
 
-from zoo.graph.view import Graph, Node, NotKnown, Value
+from zoo.graph.view import NOT_TOLD, Graph, Node, Value
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 COMMUTATIVE = frozenset({"Add", "Mul"})
 ONNX = frozenset({"", "ai.onnx"})  # both are ONNX's own domain
@@ -33,7 +37,7 @@ class Number:
 class Call:
     """What a node of this operator makes of the inputs. Those that it has beyond them are constants, such as axes.
 
-    A node of which ``where`` asks what is not known is none.
+    A node of which ``where`` asks what the file does not tell is none.
     """
 
     op: str
@@ -96,6 +100,14 @@ def spoken_for(nodes: Sequence[Node], speaker: str) -> tuple[Node, ...]:
     return (first, *(node for node in nodes if node is not first))
 
 
+def holds(ask: Callable[[], bool]) -> bool:
+    """Whether it does; what the file does not tell, or tells in a way that ONNX does not know, does not."""
+    try:
+        return ask()
+    except NOT_TOLD:
+        return False
+
+
 def _at(graph: Graph, root: Call, node: Node) -> Iterator[list[Node]]:
     for bound in _of_node(graph, root, node, {}):
         nodes = [graph.producers[name] for term, name in bound.items() if isinstance(term, Call)]
@@ -103,14 +115,15 @@ def _at(graph: Graph, root: Call, node: Node) -> Iterator[list[Node]]:
 
 
 def _of_node(graph: Graph, term: Call, node: Node, bound: Bound) -> Iterator[Bound]:
-    given = [value for value in node.inputs if value is not None]
-    fits = node.op == term.op and node.domain in ONNX and len(given) >= len(term.inputs) and not node.folded
-    if not fits or not all(value.is_constant for value in given[len(term.inputs) :]) or not _holds(term, node):
-        return
     count = len(term.inputs)
+    given = [value for value in node.inputs[:count] if value is not None]
+    fits = node.op == term.op and node.domain in ONNX and len(given) == count and node.outputs and not node.folded
+    beyond = (value for value in node.inputs[count:] if value is not None)
+    if not fits or not all(value.is_constant for value in beyond) or not holds(lambda: term.where(node)):
+        return
     orders = permutations(term.inputs) if node.op in COMMUTATIVE else [term.inputs]
     for order in orders:
-        yield from _of_inputs(graph, order, given[:count], {**bound, term: node.outputs[0].name})
+        yield from _of_inputs(graph, order, given, {**bound, term: node.outputs[0].name})
 
 
 def _of_inputs(graph: Graph, terms: Sequence[Term], values: Sequence[Value], bound: Bound) -> Iterator[Bound]:
@@ -145,18 +158,11 @@ def _of_value(graph: Graph, term: Term, value: Value, bound: Bound) -> Iterator[
                 yield from _of_node(graph, term, node, bound)
 
 
-def _holds(term: Call, node: Node) -> bool:
-    try:
-        return term.where(node)
-    except NotKnown:
-        return False
-
-
 def _all_close(value: Value, number: float) -> bool:
-    if not value.is_constant:
+    return value.is_constant and holds(lambda: _is_filled(value.data(), number))
+
+
+def _is_filled(data: "NDArray[Any]", number: float) -> bool:
+    if data.size == 0 or data.dtype.kind == "c":  # of a complex number only the real part would be compared
         return False
-    try:
-        data = value.data()
-    except NotKnown:
-        return False
-    return data.size > 0 and all(isclose(each, number, rel_tol=_TOLERANCE) for each in {data.min(), data.max()})
+    return all(isclose(each, number, rel_tol=_TOLERANCE) for each in {data.min(), data.max()})

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from zoo.graph.view import Graph, Node, NotKnown
+from zoo.graph.view import NOT_TOLD, Graph, Node
 from zoo.linting.matching import ONNX
 from zoo.targets.operators.axes import FROM_END, axes
 from zoo.targets.operators.parameters import attribute, parameter
@@ -16,7 +16,7 @@ _SPLIT = {"Conv": "split_large_kernel", "MaxPool": "split_max_pool", "AveragePoo
 
 
 def rule_for(graph: Graph, node: Node, limit: str) -> str:
-    """The rule's name; "" where there is none, or where what decides it is not known."""
+    """The rule's name; "" where there is none, or where the file does not tell what decides it."""
     if node.domain not in ONNX:
         return ""
     try:
@@ -27,7 +27,7 @@ def rule_for(graph: Graph, node: Node, limit: str) -> str:
         if node.op == "Slice":
             halved = 2 in (parameter(node, "steps") or ()) and set(axes(node)) <= {-1, -2}
             return "focus_to_conv" if halved and _is_of_image(graph, node) else ""
-    except NotKnown:
+    except NOT_TOLD:
         return ""
     along_axes = node.op in ("Softmax", "LogSoftmax") and limit in ("axis_in", "axis_not_in")
     return "softmax_last_axis" if along_axes else ""
@@ -49,12 +49,18 @@ def _is_of_image(graph: Graph, cut: Node) -> bool:
 
 
 def _joined(graph: Graph, cut: Node) -> Iterator[Node]:
-    """The concatenations of what one Slice, or several in turn, cut out."""
-    for reader in (each for made in cut.outputs for each in graph.consumers.get(made.name, ())):
-        if reader.op == "Concat":
-            yield reader
-        elif reader.op == "Slice":
-            yield from _joined(graph, reader)
+    """The concatenations of what one Slice, or several in turn, cut out, each once."""
+    waiting, seen = [cut], {id(cut)}
+    while waiting:
+        made = waiting.pop().outputs
+        for reader in (each for value in made for each in graph.consumers.get(value.name, ())):
+            if id(reader) in seen:
+                continue
+            seen.add(id(reader))
+            if reader.op == "Concat":
+                yield reader
+            elif reader.op == "Slice":
+                waiting.append(reader)
 
 
 def _of_resize(node: Node, limit: str) -> str:

@@ -91,12 +91,21 @@ class Report:
         return tuple(finding for finding in self.findings if finding.severity == severity)
 
     @property
+    def unknown_nodes(self) -> int:
+        """How many nodes there are whose verdict is open."""
+        return sum(judged.verdict is Verdict.UNKNOWN for judged in self.nodes)
+
+    @property
     def clean(self) -> bool:
-        """Whether no error is left."""
-        return not self.of_severity("error")
+        """Whether nothing is refused and nothing is open: no error is left, and every node's verdict is known."""
+        return not self.of_severity("error") and not self.unknown_nodes
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON values."""
-        shares = {"node_share": self.summary.node_share, "mac_share": self.summary.mac_share}
-        written = asdict(self)
-        return written | {"clean": self.clean, "summary": written["summary"] | shares}
+        summary, written = self.summary, asdict(self)
+        figures = {
+            "node_share": summary.node_share,
+            "mac_share": summary.mac_share,
+            "unknown_nodes": self.unknown_nodes,
+        }
+        return written | {"clean": self.clean, "summary": written["summary"] | figures}

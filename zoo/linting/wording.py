@@ -57,17 +57,17 @@ def verdicts(report: Report) -> Counter[Verdict]:
 
 def headline(report: Report) -> str:
     """The answer in one line: does the model run on the target?"""
-    summary, counts = report.summary, verdicts(report)
-    name, rejected, unknown = safe(report.model, 60), counts[Verdict.REJECTED], counts[Verdict.UNKNOWN]
+    summary, rejected = report.summary, verdicts(report)[Verdict.REJECTED]
+    name, unknown = safe(report.model, 60), report.unknown_nodes
     nodes = counted(summary.nodes, "node")
     if rejected:
         verb = "is" if rejected == 1 else "are"
         return f"{name}: not clean on {target(report)}: {rejected:,} of {nodes} {verb} not accelerated"
-    if not report.clean:
-        errors = counted(len(report.of_severity("error")), "error")
-        return f"{name}: not clean on {target(report)}: no node is refused, but {errors} of the whole model"
+    if errors := report.of_severity("error"):
+        count = counted(len(errors), "error")
+        return f"{name}: not clean on {target(report)}: no node is refused, but {count} of the whole model"
     if unknown:
-        return f"{name}: clean on {target(report)} as far as the file tells: {unknown:,} of {nodes} cannot be judged"
+        return f"{name}: open on {target(report)}: nothing is refused, but {unknown:,} of {nodes} cannot be judged"
     if not summary.nodes:
         return f"{name}: clean on {target(report)}: it has no node to run there"
     every = "its one node is" if summary.nodes == 1 else f"all {nodes} are"

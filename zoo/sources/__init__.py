@@ -59,10 +59,13 @@ class Source(Protocol):
         in the cache is damaged.
         """
 
-    def labels(self, model: str, weights: str) -> tuple[str, ...]:
-        """What each output of the published weights means; its length is their number of classes."""
+    def labels(self, model: str, weights: str | None) -> tuple[str, ...]:
+        """What each output of the published weights means; its length is their number of classes.
 
-    def preprocessing(self, model: str, weights: str) -> Preprocessing:
+        ``weights=None`` is for a model of which none are published: as its own config says. So it is of preprocessing.
+        """
+
+    def preprocessing(self, model: str, weights: str | None) -> Preprocessing:
         """What the published weights expect of their input."""
 
     def licences(self, model: str, weights: str | None) -> Licences:

@@ -118,21 +118,23 @@ def published(model: str, weights: str, *, image_size: int | None = None) -> "di
     return state
 
 
-def labels(model: str, weights: str) -> tuple[str, ...]:
+def labels(model: str, weights: str | None) -> tuple[str, ...]:
     """What the checkpoint's training dataset called its classes, else what the config's does."""
+    if weights is None:
+        return _dataset_labels(model)
     if not _is_place(weights):
         _url(model, weights)
         return _dataset_labels(model)
     return _checkpoint(model, weights).labels or _dataset_labels(model)
 
 
-def preprocessing(model: str, weights: str) -> Preprocessing:
+def preprocessing(model: str, weights: str | None) -> Preprocessing:
     """As the config's test pipeline has it, which enlarges to the square that its images are padded to.
 
     mmyolo reads images as blue, green, red; its statistics are in the order of the model's input.
     """
     _entry(model)
-    if not _is_place(weights):
+    if weights is not None and not _is_place(weights):
         _url(model, weights)
     with _mmyolo():
         config = _config(model)

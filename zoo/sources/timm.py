@@ -108,7 +108,7 @@ def published(model: str, weights: str, *, image_size: int | None = None) -> "di
     return network.state_dict()
 
 
-def labels(model: str, weights: str) -> tuple[str, ...]:
+def labels(model: str, weights: str | None) -> tuple[str, ...]:
     """The classes of ImageNet-1k, or of the larger subset that has as many as the weights."""
     config = _config(model, weights)
     subset = _subset(config)
@@ -120,7 +120,7 @@ def labels(model: str, weights: str) -> tuple[str, ...]:
     return tuple(ImageNetInfo(subset).label_descriptions())
 
 
-def preprocessing(model: str, weights: str) -> Preprocessing:
+def preprocessing(model: str, weights: str | None) -> Preprocessing:
     """As timm evaluates the weights: the short side is the crop's size divided by its share of the image.
 
     Raises StepError where images are fitted in another way than by a central square.
@@ -172,8 +172,10 @@ def _entry(model: str) -> Entry:
     return known[model]
 
 
-def _config(model: str, weights: str) -> "PretrainedCfg":
+def _config(model: str, weights: str | None) -> "PretrainedCfg":
     known = _entry(model).weights
+    if weights is None:
+        return _config_of(model)
     if weights not in known:
         raise UnknownName(f"timm/{model} has no weights '{weights}'; known: {', '.join(known) or 'none'}")
     return _config_of(f"{_architecture(model)}.{weights}")

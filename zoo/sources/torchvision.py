@@ -29,7 +29,7 @@ TASK_OF_FOLDER = {
     "models": "classification",
     "quantization": "quantized_classification",
     "segmentation": "segmentation",
-    "detection": "detection",
+    "detection": "detection_of_listed_images",  # which are of any size, and not one tensor
     "video": "video_classification",
     "optical_flow": "optical_flow",
 }
@@ -116,7 +116,7 @@ def published(model: str, weights: str, *, image_size: int | None = None) -> "di
     return _renamed(model, state)
 
 
-def labels(model: str, weights: str) -> tuple[str, ...]:
+def labels(model: str, weights: str | None) -> tuple[str, ...]:
     categories = _member(model, weights).meta["categories"]
     if categories is None:
         known = ", ".join(catalogue()[model].weights)
@@ -124,7 +124,7 @@ def labels(model: str, weights: str) -> tuple[str, ...]:
     return tuple(categories)
 
 
-def preprocessing(model: str, weights: str) -> Preprocessing:
+def preprocessing(model: str, weights: str | None) -> Preprocessing:
     """Segmenters were evaluated on whole images, their short side resized; of a square the long side is that long."""
     transforms = _member(model, weights).transforms()
     is_segmenter = _entry(model).task == "segmentation"
@@ -176,7 +176,7 @@ def _entry(model: str) -> Entry:
     return known[model]
 
 
-def _member(model: str, weights: str) -> Any:
+def _member(model: str, weights: str | None) -> Any:
     known = _entry(model).weights
     if weights not in known:
         raise UnknownName(f"torchvision/{model} has no weights '{weights}'; known: {', '.join(known) or 'none'}")

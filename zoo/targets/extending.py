@@ -49,7 +49,7 @@ class _Resolving:
             found += _once(error.problems)
         else:
             if extended is not None:
-                found += [*_removals(document, extended), *mentions.problems(whole, target)]
+                found += [*_removals(document, extended), *_once(list(mentions.problems(whole, target)))]
                 self.targets |= {} if found else {name: target}
         self.problems += found
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from zoo.config import Config, Name
-from zoo.graph.view import Node, NotKnown
+from zoo.graph.view import MISFIT, Node, NotKnown
 
 Severity = Literal["error", "warning", "cost"]
 
@@ -32,7 +32,7 @@ class Limit(Config):
         """
         try:
             return self.found(node)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except MISFIT as error:
             fact = f"what {node.op} does: its attributes and inputs do not fit ({type(error).__name__}: {error})"
             raise NotKnown(" ".join(fact.split())) from error
 

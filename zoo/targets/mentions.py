@@ -1,16 +1,23 @@
-"""Names and numbers inside one target that must agree: devices, operators, patterns, opsets."""
+"""Names and numbers inside one target that must agree: devices, operators and their attributes, patterns, opsets."""
 
 from collections.abc import Iterator
 
 from zoo.errors import Problem, did_you_mean
 from zoo.reading import registry
 from zoo.reading.document import Document, Location, shown
+from zoo.targets.limit import Limit
+from zoo.targets.limits.attribute import AttributeIn, AttributeNotIn
+from zoo.targets.onnx_names import ATTRIBUTES
 from zoo.targets.target import Target
+from zoo.targets.wording import either
+
+OPERATORS_PAGE = "https://onnx.ai/onnx/operators/"
 
 
 def problems(document: Document, target: Target) -> Iterator[Problem]:
     """Whatever one part of a whole target says of another that is not so."""
     yield from _of_opset(document, target)
+    yield from _of_operators(document, target)
     yield from _of_patterns(document, target)
     yield from _of_limits(document, target)
     yield from _of_devices(document, target)
@@ -20,6 +27,33 @@ def _of_opset(document: Document, target: Target) -> Iterator[Problem]:
     if target.opset.export > target.opset.max:
         fact = f"{target.opset.export}, but the device reads up to {target.opset.max}"
         yield document.problem(("opset", "export"), fact, "lower it")
+
+
+def _of_operators(document: Document, target: Target) -> Iterator[Problem]:
+    """Operators and attributes that ONNX does not have: nothing would ever break such a limit."""
+    entries = document.data["operators"]
+    for name, operator in target.operators.items():
+        if name not in ATTRIBUTES:
+            cure = did_you_mean(name, ATTRIBUTES) or f"see {OPERATORS_PAGE}"
+            yield document.problem(("operators", name), f"ONNX has no operator '{shown(name)}'", cure)
+            continue
+        sharing = [other for other in entries if entries[other] is entries[name] and other in ATTRIBUTES]
+        known = frozenset().union(*(ATTRIBUTES[other] for other in sharing))
+        for index, limit in enumerate(operator.limits):
+            for field, attribute in _attributes(limit):
+                if attribute not in known:
+                    place = ("operators", name, "limits", index, field, attribute)
+                    fact = f"{either(sharing)} has no attribute '{shown(attribute)}'"
+                    cure = did_you_mean(attribute, known) or f"see {OPERATORS_PAGE}"
+                    yield document.problem(place, fact, cure)
+
+
+def _attributes(limit: Limit) -> Iterator[tuple[str, str]]:
+    """The attributes that a limit names, each with the field that it stands in."""
+    if isinstance(limit, AttributeIn):
+        yield from (("allowed", name) for name in limit.allowed)
+    elif isinstance(limit, AttributeNotIn):
+        yield from (("forbidden", name) for name in limit.forbidden)
 
 
 def _of_patterns(document: Document, target: Target) -> Iterator[Problem]:

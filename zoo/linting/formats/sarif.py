@@ -6,6 +6,7 @@ region, which GitHub asks for, is the file's first line.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -99,4 +100,5 @@ def _fingerprint(finding: Finding) -> str:
 def _uri(model: str) -> str:
     """A relative path stays one, so that it is found in the repository; an absolute one is a file URI."""
     path = Path(model)
-    return path.as_uri() if path.is_absolute() else quote(path.as_posix())
+    quoted = quote(os.fsencode(path.as_posix()))  # bytes: a file's name need not be text
+    return f"file://{quoted}" if path.is_absolute() else quoted

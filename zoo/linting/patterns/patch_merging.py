@@ -7,7 +7,7 @@ another operation: the stem known as Focus.
 
 from collections.abc import Iterator
 
-from zoo.graph.view import Graph, Node, NotKnown, Value
+from zoo.graph.view import NOT_TOLD, Graph, Node, Value
 from zoo.linting.matching import ONNX, is_closed, spoken_for
 from zoo.targets.operators.axes import axes
 from zoo.targets.operators.parameters import parameter
@@ -32,7 +32,7 @@ def _slices(graph: Graph, concat: Node) -> list[Node]:
         if axes(concat) != (-1,):
             return []
         cuts = [_cut(graph, value) for value in concat.variables]
-    except NotKnown:
+    except NOT_TOLD:
         return []
     sources = {name for name, _, _ in cuts}
     cut_axes = {tuple(sorted(starts)) for _, starts, _ in cuts}

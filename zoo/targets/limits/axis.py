@@ -1,29 +1,34 @@
 """Limits on the axes that a node works along: width, height and channel from the end, batch the first of 4 or more."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from zoo.config import Positive
 from zoo.graph.view import Node
+from zoo.targets.decided import every
 from zoo.targets.limit import Limit
-from zoo.targets.operators.axes import FROM_END, AxisName, axes, is_named, name_of, permutation, rank_of
+from zoo.targets.operators.axes import FROM_END, AxisName, axes, is_flat, is_named, name_of, permutation, rank_of
 from zoo.targets.wording import either
 
 Axes = Annotated[tuple[AxisName, ...], Field(strict=False, min_length=1)]
 
 
 class AxisIn(Limit):
-    """Every axis that the node works along is one of these."""
+    """Every axis that the node works along is one of these; of ``flat``, where each variable is 1 but for its last."""
 
     kind: Literal["axis_in"]
     axes: Axes
+    flat: Annotated[tuple[AxisName, ...], Field(strict=False)] = ()
 
     def found(self, node: Node) -> str | None:
         found = axes(node)
-        if all(_is_one_of(axis, self.axes, node) for axis in found):
+        others = [axis for axis in found if not _is_one_of(axis, self.axes, node)]
+        if not others or (all(_is_one_of(axis, self.flat, node) for axis in others) and _all_flat(node)):
             return None
-        return f"along {either(map(name_of, found), 'and')}; only along {either(self.axes)}"
+        flat = f", of flat inputs along {either(self.flat)}" if self.flat else ""
+        return f"along {either(map(name_of, found), 'and')}; only along {either(self.axes)}{flat}"
 
 
 class AxisNotIn(Limit):
@@ -65,6 +70,10 @@ class AxisNotMoved(Limit):
             return None
         where = f"{self.axis} moved to axis {order.index(origin)} at rank {len(order)}"
         return f"{where}; not to axis {either(self.to)} at rank {self.rank_min} or more"
+
+
+def _all_flat(node: Node) -> bool:
+    return every(partial(is_flat, value) for value in node.variables)
 
 
 def _is_one_of(axis: int, names: tuple[AxisName, ...], node: Node) -> bool:

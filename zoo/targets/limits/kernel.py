@@ -25,6 +25,7 @@ class Window(Condition):
     stride_min: Positive | None = None  # of the larger one
     stride_max: Positive | None = None  # of the larger one
     equal_strides: bool | None = None  # whether all strides are the same
+    stride_is_kernel: bool | None = None  # whether windows stand side by side, in both directions
     dilation_min: Positive | None = None  # of the larger one
     depthwise: bool | None = None  # whether each of several input channels is convolved by itself
     grouped: bool | None = None  # whether there is more than one group
@@ -65,6 +66,11 @@ class Window(Condition):
             lambda node, equal: (len(set(window.strides(node))) == 1) == equal,
             lambda equal: "equal strides" if equal else "unequal strides",
             lambda node: f"stride {_stride(window.strides(node))}",
+        ),
+        "stride_is_kernel": Aspect(
+            lambda node, same: (window.strides(node) == window.kernel(node)) == same,
+            lambda same: "a stride of the kernel's size" if same else "a stride of another size than the kernel's",
+            lambda node: f"kernel {sides(window.kernel(node))}, stride {_stride(window.strides(node))}",
         ),
         "dilation_min": Aspect(
             lambda node, size: max(window.dilations(node)) >= size,

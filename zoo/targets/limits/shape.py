@@ -12,7 +12,7 @@ from zoo.config import Positive
 from zoo.graph.view import Dimension, Node, NotKnown, Value
 from zoo.targets.decided import first
 from zoo.targets.limit import Limit
-from zoo.targets.operators.axes import AxisName, size_along
+from zoo.targets.operators.axes import AxisName, is_flat, size_along
 from zoo.targets.operators.operands import Of, chosen
 from zoo.targets.operators.parameters import attribute
 from zoo.targets.wording import either, sides, within
@@ -133,12 +133,9 @@ class FlatInput(Limit):
     kind: Literal["flat_input"]
 
     def found(self, node: Node) -> str | None:
-        dims = _dims(node.input(0))
-        if any(isinstance(size, int) and size > 1 for size in dims[:-1]):
-            return f"input {sides(dims)}; only {sides([*[1] * (len(dims) - 1), 'N'])}"
-        if not all(isinstance(size, int) for size in dims[:-1]):
-            raise NotKnown(f"the shape of {node.input(0).name}")
-        return None
+        value = node.input(0)
+        dims = value.dims or ()
+        return None if is_flat(value) else f"input {sides(dims)}; only {sides([*[1] * (len(dims) - 1), 'N'])}"
 
 
 class SameVolume(Limit):

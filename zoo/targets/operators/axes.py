@@ -38,6 +38,16 @@ def size_along(value: Value, name: AxisName) -> int:
     return size
 
 
+def is_flat(value: Value) -> bool:
+    """Whether all dimensions but the last are 1: it has been flattened. Raises NotKnown."""
+    front = (None,) if value.dims is None else value.dims[:-1]
+    if any(isinstance(size, int) and size > 1 for size in front):
+        return False
+    if not all(isinstance(size, int) for size in front):
+        raise NotKnown(f"the shape of {value.name}")
+    return True
+
+
 def axes(node: Node) -> tuple[int, ...]:
     """The axes that a node works along, from the end and in ascending order: -1 is the last.
 

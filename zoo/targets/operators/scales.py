@@ -15,16 +15,23 @@ def scales(node: Node) -> tuple[float, ...]:
     if sizes := _constant(node, "sizes"):
         return _by_sizes(node, sizes)
     before, after = node.input(0).shape, node.outputs[0].shape
-    return tuple(size / old for size, old in zip(after, before, strict=True))
+    return tuple(_factor(size, old) for size, old in zip(after, before, strict=True))
 
 
 def _by_sizes(node: Node, sizes: Sequence[int]) -> tuple[float, ...]:
     """Of sizes that must keep the aspect ratio, one factor goes for all axes (ONNX, Resize-18)."""
     shape = node.input(0).shape
     places = attribute(node, "axes") or range(len(shape))
-    factors = [size / shape[place] for place, size in zip(places, sizes, strict=True)]
+    factors = [_factor(size, shape[place]) for place, size in zip(places, sizes, strict=True)]
     choose = {"not_larger": min, "not_smaller": max}.get(attribute(node, "keep_aspect_ratio_policy") or "stretch")
     return _spread(node, [choose(factors)] * len(factors) if choose else factors, len(shape))
+
+
+def _factor(size: int, old: int) -> float:
+    """By how much an axis grows; one without elements stays as it is, or nothing can be said of it."""
+    if old == 0 and size != 0:
+        raise NotKnown("the scale of an axis without elements")
+    return size / old if old else 1.0
 
 
 def _spread(node: Node, factors: Sequence[float], rank: int) -> tuple[float, ...]:
