@@ -119,7 +119,6 @@ def test_a_net_with_some_of_everything(name: str) -> None:
 LITTLE = settings(
     max_examples=1,
     deadline=None,
-    derandomize=True,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
@@ -132,13 +131,9 @@ def test_a_random_net(name: str, makers: list[Callable[[], nn.Module]]) -> None:
     operated(makers, name)
 
 
-# Other nets each time; of one that fails the blob is printed that makes it again, with @reproduce_failure.
-ANEW = settings(LITTLE, max_examples=12, derandomize=False, database=None, print_blob=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*TARGETS, *MORE])
-@ANEW
+@settings(LITTLE, max_examples=12)
 @given(makers=NETWORKS)
 def test_many_random_nets(name: str, makers: list[Callable[[], nn.Module]]) -> None:
     operated(makers, name)
