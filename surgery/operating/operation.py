@@ -197,11 +197,7 @@ def _outputs_before(rule: Rule, roots: Iterable[str], evidence: Evidence, snapsh
     unknown = [root for root in roots if exact and not evidence.is_current(root)]
     outputs = {root: evidence.recorded(root).output for root in roots if root not in unknown}
     if unknown:
-        edited = Snapshot(evidence.model)
-        snapshot.restore()
         evidence.expect(unknown)
-        try:
+        with snapshot.standing(evidence.model):
             outputs |= {root: evidence.rerun(root).runs[root].output for root in unknown}
-        finally:
-            edited.restore()
     return outputs

@@ -9,7 +9,7 @@ from torch import Tensor
 from surgery.observing.observe import tensors
 from surgery.operating.example import Example
 from surgery.operating.modes import restored_modes
-from surgery.operating.undo import preserved
+from surgery.operating.undo import Snapshot, preserved
 from surgery.record import Promise
 
 # Largest |after - before| over largest |before| that counts as the same output; in low precision, so many roundings.
@@ -43,13 +43,14 @@ def output_of(model: torch.nn.Module, example: Example) -> Any:
 
 
 class BatchCheck:
-    """Whether an edited model takes another batch size than the example's, where the model did."""
+    """Whether an edited model takes another batch size than the example's, where it did before the edits."""
 
-    def __init__(self, model: torch.nn.Module, example: Example) -> None:
+    def __init__(self, model: torch.nn.Module, unedited: Snapshot, example: Example) -> None:
         self._doubled = example.doubled()
         self._expected: list[tuple[int, ...]] | None
         try:
-            self._expected = shapes(output_of(model, self._doubled))
+            with unedited.standing(model):
+                self._expected = shapes(output_of(model, self._doubled))
         except Exception:  # the model itself takes no other batch
             self._expected = None
 
