@@ -21,7 +21,7 @@ from surgery.operating.example import Example, call_with
 from surgery.operating.modes import restored_modes
 from surgery.operating.operation import Fault, operate, proposed
 from surgery.operating.undo import Snapshot, preserved, written_back
-from surgery.operating.verify import BatchCheck, broken_promise
+from surgery.operating.verify import MAGNIFIED, BatchCheck, broken_promise, same_within
 from surgery.record import Edit, LeftAlone, Plan, Refusal, Report
 from surgery.rule import Promise, Rule, Stage
 from surgery.warm_start import DEFAULT, WarmStart
@@ -202,7 +202,7 @@ def _run_once(
         evidence.observation()
     except Exception as error:  # the model's own forward may raise anything
         raise SurgeryError(f"the model fails on the example inputs: {one_line(error)}") from error
-    written_back(evidence.model, model)
+    written_back(zip(evidence.model.parameters(), model.parameters(), strict=True))
     return evidence
 
 
@@ -217,7 +217,8 @@ def _look_at_all(unedited: Snapshot, edits: Sequence[Edit], evidence: Evidence) 
         after = evidence.observation()
     except Exception as error:  # each edit held, so this is about how they meet
         return one_line(error), batch
-    wrong = broken_promise(promise, before, after.output if after else None, "the model's output")
+    within = MAGNIFIED * same_within([before, evidence.example.args, evidence.example.kwargs])
+    wrong = broken_promise(promise, before, after.output if after else None, "the model's output", within)
     return wrong or batch(evidence.model), batch
 
 

@@ -39,7 +39,7 @@ def _parts(value: Any, path: str, around: tuple[int, ...]) -> Iterator[tuple[str
 
 def items(value: Any) -> dict[str, Any] | None:
     """What a container or an object holds, by how Python reads it; None for what holds nothing to look at."""
-    if isinstance(value, Tensor | PLAIN):
+    if isinstance(value, (Tensor, *PLAIN)):
         return None
     if isinstance(value, Mapping):
         return {f"[{key!r}]": item for key, item in value.items()}

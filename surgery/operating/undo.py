@@ -1,7 +1,7 @@
 """Take back what was done to a model: classes, attributes and children of its modules as they were."""
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -135,12 +135,12 @@ def preserved(model: nn.Module) -> Iterator[None]:
                     tensor.copy_(value)
 
 
-def written_back(model: nn.Module, source: nn.Module) -> None:
-    """Give a copy of ``source`` that ran, and was not changed otherwise, the parameters that it wrote into again."""
+def written_back(parameters: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Give the parameters that a run wrote into the values of their originals: pairs of a copy's and its source's."""
     if not len(_written):
         return
     with torch.no_grad():
-        for parameter, original in zip(model.parameters(), source.parameters(), strict=True):
+        for parameter, original in parameters:
             if parameter in _written:
                 parameter.copy_(original)
 
