@@ -84,3 +84,43 @@ def test_hooks_of_the_source_do_not_run() -> None:
     assert report.is_lite
     assert seen
     assert source[0] not in seen
+
+
+@pytest.mark.parametrize("given", [X, {"x": X, "n": torch.ones(2, dtype=torch.int64)}])
+def test_a_plan_is_replayed_where_zeros_are_refused(given: Any) -> None:
+    class Picky(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = nn.Parameter(torch.ones(1))
+            self.child = nn.Sequential(Decides())
+
+        def forward(self, x: Tensor, n: Tensor | None = None) -> Tensor:
+            if not x.any() or not (n is None or n.any()):
+                raise ValueError("empty image")
+            with torch.no_grad():
+                self.count.add_(1)
+            return self.child(x)
+
+    lite, report = surgery.lite(Picky(), example_inputs=given)
+    state = torch.get_rng_state()
+    again = surgery.replay(Picky(), report.plan)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert again.count == 1
+    assert torch.equal(again(X), lite(X))
+
+
+def test_a_plan_that_fits_no_inputs_says_why_on_zeros() -> None:
+    class Never(nn.Module):
+        def __init__(self, fails: bool) -> None:
+            super().__init__()
+            self._fails = fails
+            self.child = nn.Sequential(Decides())
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self._fails:
+                raise ValueError(f"{x.sum():.0f} is no sum")
+            return self.child(x)
+
+    _, report = surgery.lite(Never(fails=False), example_inputs=X)
+    with pytest.raises(surgery.PlanMismatch, match="0 is no sum"):
+        surgery.replay(Never(fails=True), report.plan)
