@@ -68,7 +68,7 @@ def returns(result: Any) -> type[nn.Module]:
     [
         (lambda y: (y,), "its output would be a tuple instead of a tensor of float32"),
         (lambda y: [y], "its output would be a list instead of a tensor of float32"),
-        (lambda y: y.double(), " would be a tensor of float64 and shape .* instead of a tensor of float32"),
+        (lambda y: y.double(), " would be a tensor of float64 instead of a tensor of float32"),
     ],
 )
 def test_another_structure_or_dtype_is_refused(result: Any, reason: str) -> None:
@@ -89,6 +89,7 @@ DIFFERENT = [
     (3, 3.0),
     ([ONE, [ONE]], [[ONE], ONE]),
     (ONE, ONE.long()),
+    ((ONE, ONE[:1]), (ONE[:1], ONE)),
 ]
 
 

@@ -28,6 +28,8 @@ def other_structure(before: Any, after: Any) -> str | None:
             return f" would have {path} too"
         if (kind := _kind(old[path])) != (found := _kind(new[path])):
             return f"{path} would be {found} instead of {kind}"
+        if (shape := _shape(old[path])) != (its := _shape(new[path])):
+            return f"{path} would become {its} instead of {shape}"
     held = [item for item in old.values() if not isinstance(item, Holder)]
     if held and not any(isinstance(item, (Tensor, *PLAIN)) for item in held):
         return f" is {_kind(old[''])}, of which nothing can be compared"
@@ -36,9 +38,13 @@ def other_structure(before: Any, after: Any) -> str | None:
 
 def _kind(item: Any) -> str:
     if isinstance(item, Tensor):
-        return f"a tensor of {str(item.dtype).removeprefix('torch.')} and shape {tuple(item.shape)}"
+        return f"a tensor of {str(item.dtype).removeprefix('torch.')}"
     kind = item.kind if isinstance(item, Holder) else type(item)
     return f"a {kind.__qualname__}" if kind.__module__ == "builtins" else f"a {kind.__module__}.{kind.__qualname__}"
+
+
+def _shape(item: Any) -> tuple[int, ...] | None:
+    return tuple(item.shape) if isinstance(item, Tensor) else None
 
 
 def other_values(before: Any, after: Any, within: float) -> str | None:
