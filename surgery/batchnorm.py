@@ -1,14 +1,16 @@
 """BatchNorm statistics measured anew, as stochastic weight averaging does (Izmailov et al. 2018, section 3.2)."""
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from surgery.operating.example import call_with
 from surgery.operating.modes import restored_modes
+from surgery.operating.undo import preserved
 
 
 def reestimate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> None:
@@ -29,20 +31,20 @@ def measure_statistics(model: nn.Module, layers: Iterable[_BatchNorm], batches: 
     first = next(batches, None)
     if first is None or not layers:
         return
-    momenta = [layer.momentum for layer in layers]
-    before = [{name: value.clone() for name, value in layer.named_buffers(recurse=False)} for layer in layers]
-    try:
-        with restored_modes(model), torch.no_grad():
-            model.eval()
-            for layer in layers:
-                layer.reset_running_stats()
-                layer.momentum = None  # cumulative average
-                layer.train()
-            call_with(model, first)
-            for batch in batches:
-                call_with(model, batch)
-    finally:
-        for layer, momentum, buffers in zip(layers, momenta, before, strict=True):
-            layer.momentum = momentum
-            if layer.num_batches_tracked == 0:
-                layer.load_state_dict(buffers, strict=False)
+    measured = _measured(model, layers, itertools.chain([first], batches))
+    for layer, statistics in zip(layers, measured, strict=True):
+        if statistics["num_batches_tracked"]:
+            layer.load_state_dict(statistics, strict=False)
+
+
+def _measured(model: nn.Module, layers: list[_BatchNorm], batches: Iterable[Any]) -> list[dict[str, Tensor]]:
+    """The buffers of each layer after the batches, without a trace of them in the model."""
+    with preserved(model), restored_modes(model), torch.no_grad():
+        model.eval()
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # cumulative average
+            layer.train()
+        for batch in batches:
+            call_with(model, batch)
+        return [{name: value.clone() for name, value in layer.named_buffers(recurse=False)} for layer in layers]

@@ -20,8 +20,8 @@ from surgery.operating.copying import copy_model
 from surgery.operating.example import Example, call_with
 from surgery.operating.modes import restored_modes
 from surgery.operating.operation import Fault, operate, proposed
-from surgery.operating.undo import preserved
-from surgery.operating.verify import BatchCheck, broken_promise
+from surgery.operating.undo import Snapshot, preserved, written_back
+from surgery.operating.verify import MAGNIFIED, BatchCheck, broken_promise, same_within
 from surgery.record import Edit, LeftAlone, Plan, Refusal, Report
 from surgery.rule import Promise, Rule, Stage
 from surgery.warm_start import DEFAULT, WarmStart
@@ -84,8 +84,7 @@ def proposals(
     """
     chosen, _ = choose(rules)
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]), _no_collection():
-        evidence = Evidence(copy_model(model), Example.of(example_inputs), _batches(calibration))
-        _run_once(evidence)
+        evidence = _run_once(model, Example.of(example_inputs), _batches(calibration))
         return {rule.name: tuple(_proposed(rule, evidence)) for rule in chosen}
 
 
@@ -118,15 +117,17 @@ def _apply(
     warm_start: WarmStart,
 ) -> tuple[nn.Module, Report]:
     start = perf_counter()
-    evidence = Evidence(copy_model(model), example, batches, warm_start)
+    evidence = _run_once(model, example, batches, warm_start)
+    unedited = Snapshot(evidence.model)
     edits, refusals = _settle(chosen, named, evidence, sites)
-    wrong, fault = _look_at_all(model, edits, evidence)
+    wrong, fault = _look_at_all(unedited, edits, evidence)
     if wrong:  # each edit held by itself, together they do not: find the ones to leave
         running = evidence.running_seconds
-        evidence = Evidence(copy_model(model), example, batches, warm_start)
-        evidence.running_seconds = running
+        evidence = _run_once(model, example, batches, warm_start)
+        evidence.running_seconds += running
+        unedited = Snapshot(evidence.model)
         edits, refusals = _settle(chosen, named, evidence, sites, fault)
-        wrong, _ = _look_at_all(model, edits, evidence)
+        wrong, _ = _look_at_all(unedited, edits, evidence)
     if wrong:
         raise SurgeryError(f"the edits do not hold together: {wrong}; name the rules to apply one by one")
     if named:
@@ -174,7 +175,6 @@ def _settle(
     chosen: Sequence[Rule], named: bool, evidence: Evidence, sites: Sites, fault: Fault | None = None
 ) -> tuple[list[Edit], list[Refusal]]:
     """Apply the rules in their order until a pass edits nothing."""
-    _run_once(evidence)
     _run_on_calibration(evidence.model, evidence.calibration)
     edits: list[Edit] = []
     failed: list[Refusal] = []
@@ -193,25 +193,32 @@ def _settle(
     return edits, list(dict.fromkeys([r for found in refusals.values() for r in found] + failed))
 
 
-def _run_once(evidence: Evidence) -> None:
+def _run_once(
+    model: nn.Module, example: Example | None, batches: Iterable[Any] | None, warm_start: WarmStart = DEFAULT
+) -> Evidence:
+    """Evidence of a copy of the model that has run on the example: the model itself is never run."""
+    evidence = Evidence(copy_model(model), example, batches, warm_start)
     try:
         evidence.observation()
     except Exception as error:  # the model's own forward may raise anything
         raise SurgeryError(f"the model fails on the example inputs: {one_line(error)}") from error
+    written_back(zip(evidence.model.parameters(), model.parameters(), strict=True))
+    return evidence
 
 
-def _look_at_all(model: nn.Module, edits: Sequence[Edit], evidence: Evidence) -> tuple[str | None, Fault]:
+def _look_at_all(unedited: Snapshot, edits: Sequence[Edit], evidence: Evidence) -> tuple[str | None, Fault]:
     """What is wrong with the edited model as a whole, and what else to look at after each edit in that case."""
     if not edits or evidence.example is None:
         return None, _no_fault
-    batch = BatchCheck(model, evidence.example) if evidence.decided else _no_fault
+    batch = BatchCheck(evidence.model, unedited, evidence.example) if evidence.decided else _no_fault
     promise = Promise.SAME_OUTPUT if all(e.promise == Promise.SAME_OUTPUT for e in edits) else Promise.SAME_SHAPE
     before = evidence.first_output
     try:
         after = evidence.observation()
     except Exception as error:  # each edit held, so this is about how they meet
         return one_line(error), batch
-    wrong = broken_promise(promise, before, after.output if after else None, "the model's output")
+    within = MAGNIFIED * same_within([before, evidence.example.args, evidence.example.kwargs])
+    wrong = broken_promise(promise, before, after.output if after else None, "the model's output", within)
     return wrong or batch(evidence.model), batch
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from surgery.errors import one_line
 from surgery.observing import alike
+from surgery.observing.forward import is_one_call
 from surgery.observing.names import of_module
 from surgery.observing.nesting import is_within, outer_names
 from surgery.observing.observe import Call, ModuleRun, Observation, observe
@@ -19,16 +20,9 @@ from surgery.observing.written import written_names
 from surgery.operating.example import Example
 from surgery.operating.modes import restored_modes
 from surgery.operating.undo import preserved
-from surgery.operating.verify import broken_promise
+from surgery.operating.verify import broken_promise, same_within
 from surgery.record import Promise
 from surgery.warm_start import DEFAULT, WarmStart
-
-# Modules that are nothing but a call of the function they are named for; rules match them as modules.
-_ONE_CALL = {
-    f"torch.nn.modules.{topic}"
-    for topic in ("activation", "batchnorm", "conv", "dropout", "instancenorm", "linear", "normalization", "pooling")
-} | {"torch.nn.modules.upsampling"}
-
 
 _UNKNOWN = object()
 Ran = TypeVar("Ran")
@@ -196,7 +190,8 @@ class Evidence:
             expected, found = self._timed(lambda: self._both(module, name, traced, received))
         except Exception as error:  # whatever the traced code leads to
             return f"traced, it fails on its own inputs: {one_line(error, 200)}"
-        return broken_promise(Promise.SAME_OUTPUT, expected, found, "traced, its output")
+        within = same_within([expected, received.args, received.kwargs])
+        return broken_promise(Promise.SAME_OUTPUT, expected, found, "traced, its output", within)
 
     def _both(self, module: nn.Module, name: str, traced: Traced, received: Example) -> tuple[Any, Any]:
         """What a module gives for what it received, and what the code of its graph gives."""
@@ -243,7 +238,7 @@ class Evidence:
         if self._own is None:
             self._own = {}
             for name, module in self.modules():
-                if type(module).__module__ in _ONE_CALL:
+                if is_one_call(module):
                     continue
                 observed = self._runs is not None
                 calls = {c.function for c in self._calls.get(name, ())} if observed else written_names(module)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
@@ -14,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.observing.names import canonical, is_inplace
+from surgery.observing.parts import DICTS, parts
 from surgery.operating.modes import restored_modes
 
 
@@ -99,6 +101,7 @@ class Observation:
         return dict(readers)
 
 
+_SETTINGS = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device, slice})
 _tokens: Any = WeakTensorKeyDictionary()
 _next_token = count()
 _light: Any = WeakTensorKeyDictionary()  # the one without data, of a tensor
@@ -134,7 +137,7 @@ def light(value: Any) -> Any:
         return value
     if isinstance(value, Tensor):
         return value if is_light(value) else _without_data(value)
-    if isinstance(value, dict):
+    if value.__class__ in DICTS:  # others may be more than what they hold
         return {key: light(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         items = [light(item) for item in value]
@@ -171,14 +174,16 @@ class _CallRecorder(TorchFunctionMode):
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """All tensors in nested lists, tuples and mappings, in order."""
+    """All tensors in nested lists, tuples, mappings and objects, in order."""
     if isinstance(value, Tensor):
         return [value]
+    if value.__class__ in _SETTINGS:  # most of what calls are given
+        return []
     if isinstance(value, Mapping):
         return [tensor for item in value.values() for tensor in tensors(item)]
     if isinstance(value, list | tuple):
         return [tensor for item in value for tensor in tensors(item)]
-    return []
+    return [item for item in parts(value).values() if isinstance(item, Tensor)]
 
 
 def _bytes(value: Any) -> int:
@@ -217,6 +222,7 @@ def observe(
             before = runs[name].count if name in runs else 0
             written = entered.pop() + versions(output)
             with torch._C.DisableTorchFunction():  # what follows is no call of the model's
+                output = _apart(output)
                 run = ModuleRun(args, kwargs, output, before + 1, written, held=_bytes([args, kwargs, output]))
                 left -= run.held
                 crowded = left < 0 and child is not module
@@ -231,4 +237,15 @@ def observe(
     finally:
         for handle in handles:
             handle.remove()
-    return Observation(tuple(recorder.calls), runs, output)
+    return Observation(tuple(recorder.calls), runs, _apart(output))
+
+
+def _apart(value: Any) -> Any:
+    """The same tensors in lists and dicts of their own: the module may hold and empty those that it returned."""
+    if value.__class__ is list:
+        return [_apart(item) for item in value]
+    if value.__class__ in DICTS:
+        copied = copy(value)
+        copied.update((key, _apart(item)) for key, item in value.items())
+        return copied
+    return value

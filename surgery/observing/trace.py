@@ -17,6 +17,7 @@ from surgery.observing.observe import ModuleRun
 from surgery.observing.shapes import ChildRun
 from surgery.observing.tracer import Observed, Scoped, given_as_in_the_example, unnumbered
 from surgery.operating.modes import restored_modes
+from surgery.operating.undo import Snapshot
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
 
     Raises ValueError for that. Tensors that forward makes are stored by fx itself; they become buffers.
     """
+    snapshot = Snapshot(module)
     attributes = dict(vars(module))
     buffers = {name: None if b is None else (b, b.detach().clone()) for name, b in module._buffers.items()}
     stored: set[str] = set()
@@ -140,8 +142,12 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
             tensor, value = buffers[name]  # type: ignore[misc]
             with torch.no_grad():
                 module._buffers[name] = tensor.copy_(value)
+        if inside := snapshot.changed():
+            snapshot.restore()
     if changed := sorted((stored - constants.keys()) | moved):
         raise ValueError(f"its forward stores values on the module ({', '.join(changed)})")
+    if inside:
+        raise ValueError("its forward stores values in what the module holds")
     if any(value.requires_grad for value in constants.values()):
         raise ValueError("its forward computes something of parameters that it reads past the module's attributes")
     for name, value in constants.items():

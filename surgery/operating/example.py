@@ -65,6 +65,17 @@ class Example:
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise PlanMismatch(f"the surgery plan's example is damaged: {type(error).__name__}: {error}") from error
 
+    def random(self) -> "Example":
+        """Inputs of the same shapes with values between 0 and 1, always the same ones; whole numbers are all 1."""
+        generator = torch.Generator().manual_seed(0)
+
+        def drawn(tensor: Tensor) -> Tensor:
+            if not tensor.is_floating_point():
+                return torch.ones_like(tensor)
+            return torch.rand(tensor.shape, generator=generator).to(tensor)
+
+        return Example(*pytree.tree_map_only(Tensor, drawn, (self.args, dict(self.kwargs))))
+
 
 def _clone(value: Any) -> Any:
     return pytree.tree_map_only(Tensor, lambda t: t.detach().clone(), value)

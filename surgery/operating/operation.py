@@ -10,8 +10,9 @@ from surgery.errors import one_line
 from surgery.observing.evidence import Evidence
 from surgery.observing.nesting import is_within
 from surgery.observing.observe import Observation
+from surgery.operating.in_double import outputs_in_double
 from surgery.operating.undo import Snapshot
-from surgery.operating.verify import broken_promise
+from surgery.operating.verify import broken_promise, same_within
 from surgery.record import Edit, Refusal
 from surgery.rule import Promise, Rule
 
@@ -124,7 +125,7 @@ def _attempt(rule: Rule, edits: Sequence[Edit], evidence: Evidence, fault: Fault
     failures = []
     evidence.expect(found)
     for root, group in found.items():
-        result = _look(rule, root, group, evidence, before[root])
+        result = _look(rule, root, group, evidence, before[root], snapshot)
         if fault and not isinstance(result, str) and (wrong := fault(model)):
             result = wrong
         if isinstance(result, str):
@@ -181,14 +182,22 @@ def _common(names: Sequence[str]) -> str:
     return ".".join(shared)
 
 
-def _look(rule: Rule, root: str, edits: Sequence[Edit], evidence: Evidence, before: Any) -> Observation | str:
+def _look(
+    rule: Rule, root: str, edits: Sequence[Edit], evidence: Evidence, before: Any, snapshot: Snapshot
+) -> Observation | str:
     """What the edited module does now, or why it does not hold the promise."""
     try:
         after = evidence.rerun(root)
     except Exception as error:  # rules and models are open to others' code
         return one_line(error)
     what = "its output" if root == edits[0].site else f"the output of {root}" if root else "the model's output"
-    return broken_promise(rule.promise, before, after.runs[root].output, what) or after
+    run = after.runs[root]
+    within = same_within([before, run.args, run.kwargs])
+
+    def in_double() -> tuple[Any, Any]:
+        return outputs_in_double(evidence.model, root, snapshot, evidence.received(root))
+
+    return broken_promise(rule.promise, before, run.output, what, within, in_double) or after
 
 
 def _outputs_before(rule: Rule, roots: Iterable[str], evidence: Evidence, snapshot: Snapshot) -> dict[str, Any]:
@@ -197,11 +206,7 @@ def _outputs_before(rule: Rule, roots: Iterable[str], evidence: Evidence, snapsh
     unknown = [root for root in roots if exact and not evidence.is_current(root)]
     outputs = {root: evidence.recorded(root).output for root in roots if root not in unknown}
     if unknown:
-        edited = Snapshot(evidence.model)
-        snapshot.restore()
         evidence.expect(unknown)
-        try:
+        with snapshot.standing(evidence.model):
             outputs |= {root: evidence.rerun(root).runs[root].output for root in unknown}
-        finally:
-            edited.restore()
     return outputs
