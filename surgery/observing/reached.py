@@ -75,11 +75,12 @@ def _loads(code: CodeType) -> tuple[tuple[bool, tuple[str, ...]], ...]:
     is_local = False
     names: tuple[str, ...] = ()
     for instruction in dis.get_instructions(code):
-        name = instruction.argval[-1] if isinstance(instruction.argval, tuple) else instruction.argval
-        if instruction.opname in {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF"} or "LOAD_FAST" in instruction.opname:
-            is_local, names = "LOAD_FAST" in instruction.opname, (name,)
-        elif instruction.opname in {"LOAD_ATTR", "LOAD_METHOD"} and names:
-            names = (*names, name)
+        operation, argument = instruction.opname, instruction.argval
+        if operation in {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF"} or "LOAD_FAST" in operation:
+            last = argument[-1] if isinstance(argument, tuple) else argument  # two are loaded at once from Python 3.13
+            is_local, names = "LOAD_FAST" in operation, (last,)
+        elif operation in {"LOAD_ATTR", "LOAD_METHOD"} and names:
+            names = (*names, argument)
         else:
             names = ()
         if names:

@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from surgery.engine import apply_rules
+from surgery.observing.untraced import REASON, untraced
 from surgery.operating.example import Example
 from surgery.record import Report
 from surgery.registry import rules
 from surgery.replacement.dictionary import dictionary_rules, get_replacement_dict_default
 from surgery.replacement.entries import Entry
-from surgery.replacement.pattern_entry import PatternEntry
 from surgery.replacement.whole_graph import whole_graph
 from surgery.rule import Rule
 
@@ -43,8 +43,8 @@ def replace_unsupported_layers(
     What a dictionary may hold: see ``dictionary_rules``. The result is a torch.fx.GraphModule where the whole model can
     be traced, otherwise the model's own class with what could be traced replaced where it stands;
     ``result.surgery_report`` (DictionaryReport) tells which and why, and what was edited, declined and not found. With
-    ``trace=False`` nothing is traced: modules and chains of them in a Sequential are replaced, custom functions run,
-    and the model keeps its class.
+    ``trace=False`` no forward is traced: modules and chains of them in a Sequential are replaced, custom functions run,
+    the model keeps its class, and calls that a rule or an entry would rewrite are refusals.
     ``example_inputs`` and ``calibration`` are those of ``surgery.lite``; without inputs no replacement is checked.
 
     An entry that matches nothing is reported; one that is not of the default dictionary is also a UserWarning.
@@ -58,7 +58,7 @@ def replace_unsupported_layers(
     done = {edit.rule for edit in report.edits}
     unmatched = tuple(rule.name for rule in wanted if rule.name not in done)
     _warn_of_own([rule for rule in wanted if rule.name in unmatched], report)
-    graph = whole_graph(result, Example.of(example_inputs)) if trace else "tracing was switched off"
+    graph = whole_graph(result, Example.of(example_inputs)) if trace else REASON
     reason = graph if isinstance(graph, str) else None
     result = result if isinstance(graph, str) else graph
     of_engine = {item.name: getattr(report, item.name) for item in fields(Report)}
@@ -119,12 +119,10 @@ class _Named:
 
 
 def _without_tracing(rule: Rule) -> Rule:
-    """The same rule, for modules alone."""
+    """The same rule, to which no forward can be traced."""
     blind = copy(rule)
-    blind.patterns = ()  # type: ignore[misc]
-    blind.operations = lambda: ()  # type: ignore[method-assign]
-    if isinstance(blind, PatternEntry):
-        blind.modules_only = True
+    blind.propose = lambda model, evidence: rule.propose(model, untraced(evidence))  # type: ignore[method-assign]
+    blind.apply = lambda model, edit, evidence: rule.apply(model, edit, untraced(evidence))  # type: ignore[method-assign]
     return blind
 
 
