@@ -86,6 +86,8 @@ def _entry(key: Any, value: Any, name: str) -> Rule:
         _require(name, is_replacement(value) or _is_function(value), "a module, a module type or a factory")
         return ModuleEntry(name, key if isinstance(key, AnyModule) else any_module(key), value)
     if callable(key) or isinstance(key, CallPattern):
+        own = not isinstance(key, CallPattern) and not _is_of_torch(key)
+        _require(name, not own, "a function of torch as its key; for code of your own write Pattern(...) around it")
         _require(name, is_replacement(value) or _is_function(value), "a function, a module or a module type")
         return CallEntry(name, key if isinstance(key, CallPattern) else CallPattern(canonical(key)), value)
     _require(name, _is_function(value), "a function of the model")
@@ -107,6 +109,13 @@ def _instance_entry(key: nn.Module, value: Any, name: str) -> Rule:
 
 def _is_function(value: Any) -> bool:
     return callable(value) and not isinstance(value, type) and not isinstance(value, nn.Module)
+
+
+def _is_of_torch(function: Any) -> bool:
+    """Whether calls of it are found: by their name, which is torch's or an operator's and not anybody else's."""
+    held = getattr(function, "__objclass__", function)  # methods of tensors name no module
+    module = getattr(held, "__module__", None) or type(getattr(held, "__self__", None)).__module__
+    return module.partition(".")[0] in {"torch", "_operator", "operator", "builtins"}
 
 
 def _is_dotted(key: Any) -> bool:
