@@ -65,3 +65,31 @@ def test_functions_that_are_not_torchs_are_no_keys(key: Any) -> None:
 def test_functions_of_torch_and_operators_are_keys(key: Any, code: Callable[[Any], Any]) -> None:
     lite = replace_unsupported_layers(nn.Sequential(Calls(code)), {key: nn.Identity}, X)
     assert lite.surgery_report.is_lite
+
+
+class Silu(nn.Module):
+    """Names its child as the function that it does not call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silu = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.silu(x)
+
+
+@pytest.mark.parametrize("example", [None, X])
+@pytest.mark.parametrize("key", [nn.SiLU, nn.SiLU(), "torch.nn.SiLU"])
+def test_calls_that_an_entry_for_modules_leaves_are_said(key: Any, example: Tensor | None) -> None:
+    model = nn.Sequential(nn.SiLU(), Calls(F.silu), Silu())
+    changed = get_replacement_dict_default()
+    del changed[nn.SiLU]
+    changed[key] = nn.ELU
+    report = replace_unsupported_layers(model, changed, example).surgery_report
+    found = {(refusal.site, refusal.reason) for refusal in report.refusals if refusal.rule.startswith("dict: ")}
+    assert found == {
+        ("1", "its forward is written with silu, and this entry is for modules: the function is the key for calls")
+    }
+    changed[F.silu] = F.elu
+    report = replace_unsupported_layers(model, changed, example).surgery_report
+    assert not report.refusals
