@@ -1,6 +1,7 @@
 """Without example inputs, calls are found wherever a forward reaches them: in helpers, methods and attributes."""
 
 import functools
+import pickle
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -183,3 +184,42 @@ def test_a_graph_of_the_whole_model_holds_none_of_them(build: Callable[[], nn.Mo
         lite = surgery.replace_unsupported_layers(model, entries)
         assert isinstance(lite, fx.GraphModule)
         assert "silu" not in {o.name for o in surgery.operators(lite, (X,))}
+
+
+class Optional(nn.Module):
+    """Not to be traced by itself, because what it does depends on its argument."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = F.silu(x)
+        return x if mask is None else x * mask
+
+
+class Dynamic(nn.Module):
+    """Names what it calls when it runs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return getattr(F, "si" + "lu")(x)
+
+
+@pytest.mark.parametrize("kind", [Optional, Dynamic])
+@pytest.mark.parametrize("entries", [None, {F.silu: F.relu}, {surgery.Pattern(F.silu): nn.ReLU()}])
+def test_what_only_the_whole_graph_shows_is_replaced_there(kind: type[nn.Module], entries: Any) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), kind())
+    lite = surgery.replace_unsupported_layers(model, entries)
+    report = lite.surgery_report
+    assert isinstance(lite, fx.GraphModule)
+    assert torch.equal(lite(X), F.relu(model[0](X)))
+    assert [edit.rule for edit in report.in_graph] == list(report.by_rule())
+    assert (report.is_lite, report.refusals, report.plan.edits) == (True, (), ())
+    assert torch.equal(pickle.loads(pickle.dumps(lite))(X), lite(X))
+
+
+def called_again(x: Tensor) -> Tensor:
+    return F.silu(x) * 2
+
+
+def test_what_an_entry_made_is_not_what_it_is_for() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), Method())
+    lite = surgery.replace_unsupported_layers(model, {F.silu: called_again})
+    assert torch.equal(lite(X), F.silu(model[0](X)) * 2)
+    assert lite.surgery_report.in_graph == ()
