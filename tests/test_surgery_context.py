@@ -61,7 +61,7 @@ class Base(Block):
 
 
 class Child(nn.Module):
-    """Its child's blocks are the child's own business; a method that forward does not call is nobody's."""
+    """A child's forward is the child's own business, but its method is not; one that nobody calls is nobody's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Child(nn.Module):
         (Decorated, ["no_grad"]),
         (DecoratedMethod, ["autocast"]),
         (Base, ["no_grad"]),
-        (Child, []),
+        (Child, ["enable_grad"]),
         (nn.SiLU, []),
         (nn.Identity, []),
     ],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery import CallPattern, Pattern, any_module, constant
+from surgery import CallPattern, Pattern, any_module, constant, replace_unsupported_layers
 from surgery.patterns.pattern import Match
 
 COMPOSITE = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.SiLU())
@@ -93,6 +93,9 @@ def test_a_choice_of_operands_is_taken_back_where_it_leads_nowhere() -> None:
         (lambda x, y: torch.cat([x, y], 1), lambda x, y: torch.cat((x, y, x), dim=1), False),
         (lambda x: x[:, 1:], lambda x: x[:, 1:], True),
         (lambda x: x[:, 1:], lambda x: x[:, 2:], False),
+        (lambda x: x[:, 0:4], lambda x: x[:, :4], True),
+        (lambda x: x[:, 0:4], lambda x: x[:, (0, 4, 1)], False),
+        (lambda x: x.mean((-2, -1)), lambda x: x.mean((2, 3)), False),  # of a rank that is not known
         (F.elu, lambda x: F.elu(x, 0.5, True), True),
         (F.softmax, lambda x: x.softmax(1), True),
     ],
@@ -111,6 +114,61 @@ def test_constants_are_bound() -> None:
     assert not found(twice, lambda x: (x + 3) / 6)
     with pytest.raises(RuntimeError, match="inside the code of a Pattern"):
         constant("k")
+
+
+def test_constants_in_slices_are_bound() -> None:
+    tail = Pattern(lambda x: x[:, constant("start") :])
+    assert [m.bound["start"] for m in found(tail, lambda x: x[:, 2:] + x[:, 3:])] == [2, 3]
+    assert not found(tail, lambda x: x[:, 2:4])
+    head = Pattern(lambda x: x[: constant("stop")])
+    assert [m.bound["stop"] for m in found(head, lambda x: x[:3])] == [3]
+    assert not found(head, lambda x: x[1:3])
+    assert not found(head, lambda x: x[::1]), "there is no such number"
+    strided = Pattern(lambda x: x[..., constant("a") :: constant("s"), constant("b") :: constant("s")])
+    (match,) = found(strided, lambda x: x[..., ::2, 1::2])
+    assert [match.bound[name] for name in "abs"] == [0, 1, 2]
+    assert not found(strided, lambda x: x[..., ::2, 1::3])
+
+
+@pytest.mark.filterwarnings("ignore:.*matches nothing")
+@pytest.mark.parametrize(
+    ("wanted", "code", "matches"),
+    [
+        (lambda x: x.mean((-2, -1)), lambda x: x.mean((2, 3)), True),
+        (lambda x: x.mean((2, 3)), lambda x: torch.mean(x, dim=[-2, -1]), True),
+        (lambda x: x.mean((2, 3)), lambda x: x.mean((-3, -1)), False),
+        (lambda x: torch.softmax(x, -1), lambda x: x.softmax(3), True),
+        (lambda x: torch.softmax(x, 1), lambda x: x.softmax(-1), False),
+        (lambda x: x.unsqueeze(-1), lambda x: x.unsqueeze(4), True),
+        (lambda x: x.unsqueeze(-1), lambda x: x.unsqueeze(3), False),
+        (lambda x: x.transpose(1, 2), lambda x: x.transpose(-3, -2), True),
+        (lambda x: torch.cat([x, x], 1), lambda x: torch.cat([x, x], -3), True),
+        (lambda x: x.flatten(1), lambda x: x.flatten(1, 3), True),
+    ],
+)
+def test_dimensions_are_compared_as_they_are_counted(
+    wanted: Callable[..., Any], code: Callable[..., Any], matches: bool
+) -> None:
+    module = nn.Sequential(Line(code))
+    example = torch.randn(2, 3, 4, 5)
+    lite = replace_unsupported_layers(module, {Pattern(wanted): lambda *given: wanted(*given) * 2}, example)
+    assert lite.surgery_report.is_lite is matches
+
+
+def test_a_bound_dimension_is_as_it_is_written() -> None:
+    seen: list[Any] = []
+    pattern = Pattern(lambda x: x.softmax(constant("dim")), check=lambda match: seen.append(match.bound["dim"]) is None)
+    replace_unsupported_layers(nn.Sequential(Line(lambda x: x.softmax(-1))), {pattern: torch.relu}, torch.randn(2, 3))
+    assert set(seen) == {-1}
+
+
+class Line(nn.Module):
+    def __init__(self, code: Callable[..., Any]) -> None:
+        super().__init__()
+        self.code = code
+
+    def forward(self, x: Any) -> Any:
+        return self.code(x)
 
 
 class Block(nn.Module):

@@ -241,7 +241,7 @@ class Evidence:
                 if is_one_call(module):
                     continue
                 observed = self._runs is not None
-                calls = {c.function for c in self._calls.get(name, ())} if observed else written_names(module)
+                calls = {c.function for c in self._calls.get(name, ())} if observed else set(written_names(module))
                 if calls:
                     children = (of_module(child) for child in module._modules.values() if child is not None)
                     self._own[name] = calls, {child for child in children if child}

@@ -99,7 +99,7 @@ def compiled(graph: fx.Graph) -> tuple[Any, str]:
 def _graph(module: nn.Module, tracer: Scoped, training: bool) -> fx.Graph:
     forward = FORWARD[training] if hasattr(type(module), FORWARD[training]) else "forward"
     tracer.traced_func_name = forward
-    with _unchanged(module), _same_random_state(), restored_modes(module):
+    with _unchanged(module), same_random_state(), restored_modes(module):
         module.train(training)  # what runs of children runs on fake values, which change nothing
         graph = tracer.trace(module, tracer.settings() if isinstance(tracer, Observed) else None)
     if isinstance(tracer, Observed):
@@ -155,7 +155,7 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _same_random_state() -> Iterator[None]:
+def same_random_state() -> Iterator[None]:
     """Raises ValueError where tracing drew random numbers: in a graph they would be the same ones for ever."""
     before = torch.get_rng_state(), random.getstate()
     yield

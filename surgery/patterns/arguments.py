@@ -1,7 +1,7 @@
 """The arguments of a call by name, however they are written: positional or keyword, defaults left out or not."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,9 @@ from surgery.observing.names import REFLECTED, canonical, of_node
 
 # Tensor methods that take a sequence of numbers also as that many arguments.
 NUMBERS_APART = {"view", "reshape", "permute", "expand", "repeat", "flip", "tile"}
+
+# Arguments that name dimensions, which -1 may count from the end.
+_DIMENSIONS = {"dim", "dims", "axis", "dim0", "dim1", "start_dim", "end_dim"}
 
 # Arguments that only the functions of torch.nn.functional have.
 _NOT_IN_ATEN = {"return_indices", "inplace", "_stacklevel"}
@@ -69,6 +72,31 @@ def nodes_in(value: Any) -> list[fx.Node]:
 def is_sequence(value: Any) -> bool:
     """A list or a tuple."""
     return isinstance(value, list | tuple)
+
+
+def items_of(wanted: Any, found: Any) -> tuple[Sequence[Any], Sequence[Any]] | None:
+    """What has to match pair by pair in two sequences of one length, or in two slices; None for other values."""
+    if isinstance(wanted, slice) and isinstance(found, slice):
+        return _in_full(wanted), _in_full(found)
+    both = is_sequence(wanted) and is_sequence(found) and len(found) == len(wanted)
+    return (wanted, found) if both else None
+
+
+def _in_full(value: slice) -> tuple[Any, ...]:
+    return 0 if value.start is None else value.start, value.stop, 1 if value.step is None else value.step
+
+
+def counted_alike(name: str, wanted: Any, found: Any, rank: int | None) -> tuple[Any, Any]:
+    """Two values of an argument; dimensions such as -1 as they are for a tensor of that rank, where it is known."""
+    if rank is None or name not in _DIMENSIONS or nodes_in(wanted):
+        return wanted, found
+    return _from_the_front(wanted, rank), _from_the_front(found, rank)
+
+
+def _from_the_front(value: Any, rank: int) -> Any:
+    if is_sequence(value):
+        return tuple(_from_the_front(item, rank) for item in value)
+    return value + rank if type(value) is int and -rank <= value < 0 else value
 
 
 def equal(wanted: Any, found: Any) -> bool:

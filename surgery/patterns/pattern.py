@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from surgery.observing.names import behaves_as, canonical, changes_input, of_module, of_node, spellings
-from surgery.patterns.arguments import bound_together, equal, is_sequence, nodes_in, operation
+from surgery.observing.shapes import example
+from surgery.patterns.arguments import bound_together, counted_alike, equal, items_of, nodes_in, operation
 from surgery.patterns.snippet import AnyModule, Snippet, is_constant
 
 COMMUTATIVE = {"add", "mul", "maximum", "minimum", "logical_and", "logical_or", "eq", "ne"}
@@ -155,7 +156,7 @@ class Pattern:
             if equal(bound[wanted], found):
                 yield bound
         elif wanted.op == "placeholder":
-            if is_constant(wanted) is not bool(nodes_in(found)):
+            if _may_stand_for(wanted, found):
                 yield {**bound, wanted: found}
         elif isinstance(found, fx.Node) and self._fits(wanted, found):
             seen = []
@@ -166,8 +167,8 @@ class Pattern:
                         yield {**solution, wanted: found}
 
     def _values(self, wanted: Any, found: Any, bound: Bound) -> Iterator[Bound]:
-        if is_sequence(wanted) and is_sequence(found) and len(found) == len(wanted):
-            yield from self._all(list(zip(wanted, found, strict=True)), bound)
+        if items := items_of(wanted, found):
+            yield from self._all(list(zip(*items, strict=True)), bound)
         elif equal(wanted, found):
             yield bound
 
@@ -181,11 +182,11 @@ class Pattern:
     def _fits(self, wanted: Any, found: Any) -> bool:
         """Whether a part could stand for a part, were each variable free: spares the search what cannot be."""
         if not isinstance(wanted, fx.Node):
-            if is_sequence(wanted) and is_sequence(found) and len(found) == len(wanted):
-                return all(map(self._fits, wanted, found))
+            if items := items_of(wanted, found):
+                return all(map(self._fits, *items))
             return equal(wanted, found)
         if wanted.op == "placeholder":
-            return is_constant(wanted) is not bool(nodes_in(found))
+            return _may_stand_for(wanted, found)
         if not isinstance(found, fx.Node):
             return False
         if (wanted, found) not in self._fitting:
@@ -210,6 +211,7 @@ class Pattern:
         if wanted.op == "get_attr":
             yield []
             return
+        rank = _rank(found)
         exact = wanted.op != "call_module" and not self._any_settings
         for first, second in bound_together(wanted, found, _called(found), defaults=exact):
             rest = {name: value for name, value in second.items() if name not in first and name not in IGNORED}
@@ -218,13 +220,14 @@ class Pattern:
             names = [n for n, v in first.items() if n not in IGNORED and (exact or nodes_in(v))]
             if not all(name in second for name in names):
                 continue
-            yield [(first[name], second[name]) for name in names]
+            pairs = [counted_alike(name, first[name], second[name], rank) for name in names]
+            yield pairs
             if self._name(wanted) in COMMUTATIVE and len(names) >= 2 and equal(second.get("alpha", 1), 1):
-                one, two, *others = names
+                one, two = names[:2]
                 if first[one] is first[two] or second[one] is second[two]:
                     continue
                 swapped = [(first[one], second[two]), (first[two], second[one])]
-                yield swapped + [(first[name], second[name]) for name in others]
+                yield swapped + pairs[2:]
 
     def _name(self, node: fx.Node) -> str | None:
         if node.op != "call_module":
@@ -245,6 +248,19 @@ def _with_one_tensor(function: Any) -> Callable[[Any], Any]:
 def _called(node: fx.Node) -> nn.Module | None:
     root = node.graph.owning_module
     return root.get_submodule(str(node.target)) if node.op == "call_module" and root is not None else None
+
+
+def _may_stand_for(variable: fx.Node, found: Any) -> bool:
+    """A constant for a value of its own, another variable for what is computed."""
+    return found is not None and is_constant(variable) is not bool(nodes_in(found))
+
+
+def _rank(call: fx.Node) -> int | None:
+    """Number of dimensions that a call counts: those of its input, or one more where it makes one."""
+    value = example(call.all_input_nodes[0]) if call.all_input_nodes else None
+    if not isinstance(value, Tensor):
+        return None
+    return value.ndim + (of_node(call) in {"unsqueeze", "stack"})
 
 
 def _undisturbed(bound: Bound, root: fx.Node) -> bool:

@@ -20,7 +20,8 @@ def get_replacement_dict_default() -> dict[Any, Any]:
     """The default rules as a new dictionary, to be changed and passed on.
 
     A rule for one activation stands under that module type (``nn.SiLU``), every other one under its name. Taking an
-    entry out switches the rule off; another value takes the rule's place, for that type alone.
+    entry out switches the rule off; another value takes the rule's place, for modules of that type alone: calls such
+    as ``F.silu`` take an entry of their own, and are refusals without one.
     """
     return {_default_key(rule): rule for rule in rules().values() if rule.default}
 
@@ -59,6 +60,11 @@ def dictionary_rules(replacement_dict: Mapping[Any, Any]) -> list[Rule]:
             rule = _entry(key, value, name if taken[name] == 1 else f"{name} ({taken[name]})")
         later = [at for at, other in enumerate(made) if _goes_before(rule, other)]
         made.insert(min(later, default=len(made)), rule)
+    for entry in made:
+        if isinstance(entry, ModuleEntry):
+            entry.left = entry.same_operations - {
+                name for rule in made if rule.stage is not Stage.CLEANUP for name in _taken_alone(rule)
+            }
     return sorted(made, key=lambda rule: rule.stage is Stage.CLEANUP)
 
 
@@ -66,6 +72,12 @@ def _goes_before(rule: Rule, other: Rule) -> bool:
     if isinstance(rule, PatternEntry) and rule.contains(other):
         return True
     return isinstance(rule, Entry) and not isinstance(other, Entry) and rule.overlaps(other)
+
+
+def _taken_alone(rule: Rule) -> set[str]:
+    """Operations of which a rule rewrites the calls by themselves."""
+    sets = rule.pattern.alternatives if isinstance(rule, PatternEntry) else rule.operations()
+    return {name for names in sets if len(names) == 1 for name in names}
 
 
 def _default_key(rule: Rule) -> Any:
@@ -86,6 +98,8 @@ def _entry(key: Any, value: Any, name: str) -> Rule:
         _require(name, is_replacement(value) or _is_function(value), "a module, a module type or a factory")
         return ModuleEntry(name, key if isinstance(key, AnyModule) else any_module(key), value)
     if callable(key) or isinstance(key, CallPattern):
+        own = not isinstance(key, CallPattern) and not _is_of_torch(key)
+        _require(name, not own, "a function of torch as its key; for code of your own write Pattern(...) around it")
         _require(name, is_replacement(value) or _is_function(value), "a function, a module or a module type")
         return CallEntry(name, key if isinstance(key, CallPattern) else CallPattern(canonical(key)), value)
     _require(name, _is_function(value), "a function of the model")
@@ -107,6 +121,13 @@ def _instance_entry(key: nn.Module, value: Any, name: str) -> Rule:
 
 def _is_function(value: Any) -> bool:
     return callable(value) and not isinstance(value, type) and not isinstance(value, nn.Module)
+
+
+def _is_of_torch(function: Any) -> bool:
+    """Whether calls of it are found: by their name, which is torch's or an operator's and not anybody else's."""
+    held = getattr(function, "__objclass__", function)  # methods of tensors name no module
+    module = getattr(held, "__module__", None) or type(getattr(held, "__self__", None)).__module__
+    return module.partition(".")[0] in {"torch", "_operator", "operator", "builtins"}
 
 
 def _is_dotted(key: Any) -> bool:

@@ -9,6 +9,8 @@ from torch import Tensor, fx, nn
 
 from surgery.fingerprint import fingerprint
 from surgery.observing.evidence import Evidence
+from surgery.observing.names import MODULE_NAMES, of_node
+from surgery.observing.trace import Traced, Untraceable
 from surgery.operating.copying import copy_model
 from surgery.patterns.pattern import CallPattern, Match
 from surgery.patterns.snippet import AnyModule, class_of
@@ -65,10 +67,30 @@ class ModuleEntry(Entry):
         super().__init__(name)
         self._kind = kind
         self._value = value
+        self.left: frozenset[str] = frozenset()  # calls of the same operations, which nothing else takes either
+
+    @property
+    def same_operations(self) -> frozenset[str]:
+        """What calls of its modules' operations are named."""
+        return frozenset(name for kind in self._kinds() if (name := MODULE_NAMES.get(kind)))
+
+    def _kinds(self) -> list[Any]:
+        return [class_of(kind) or kind if isinstance(kind, str) else kind for kind in self._kind.kinds]
+
+    def sites(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
+        """Modules; and where the same operation is called, that this entry is not for calls."""
+        yield from super().sites(model, evidence)
+        for site, names in evidence.own_calls(frozenset([name]) for name in self.left).items():
+            called = names if evidence.example is not None else _called(names, evidence.traced(site))
+            if called:
+                what = f"its forward is written with {', '.join(sorted(called))}"
+                yield Refusal(
+                    self.name, site, f"{what}, and this entry is for modules: the function is the key for calls"
+                )
 
     def overlaps(self, other: Rule) -> bool:
         """Modules of a type that the other rule replaces too; or of a class not of torch, which may hold anything."""
-        kinds = [class_of(kind) or kind if isinstance(kind, str) else kind for kind in self._kind.kinds]
+        kinds = self._kinds()
         if any(isinstance(kind, str) or not str(kind.__module__).startswith("torch.nn.") for kind in kinds):
             return True
         return any(isinstance(kind, type) and issubclass(kind, other.types) for kind in kinds)
@@ -144,6 +166,14 @@ class CustomEntry(Entry):
         if not isinstance(new, nn.Module):
             raise TypeError(f"the function of {self.name!r} gives a {type(new).__name__}, not a model")
         return new
+
+
+def _called(names: set[str], traced: Traced | Untraceable) -> set[str]:
+    """Those of the names that a forward calls; where that cannot be told, those that it mentions."""
+    if isinstance(traced, Untraceable):
+        return names
+    nodes = (node for graph in (traced.train, traced.evaluate) for node in graph.nodes if node.op != "call_module")
+    return names.intersection(map(of_node, nodes))
 
 
 def _first_weight(model: nn.Module) -> Tensor | None:

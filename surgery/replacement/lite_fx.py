@@ -1,20 +1,21 @@
 """Surgery by a replacement dictionary, under the names of the method's publication."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from surgery.engine import apply_rules
+from surgery.observing.untraced import REASON, untraced
 from surgery.operating.example import Example
-from surgery.record import Report
+from surgery.record import Edit, Report
 from surgery.registry import rules
 from surgery.replacement.dictionary import dictionary_rules, get_replacement_dict_default
 from surgery.replacement.entries import Entry
-from surgery.replacement.pattern_entry import PatternEntry
+from surgery.replacement.in_graph import applied_to_graph
 from surgery.replacement.whole_graph import whole_graph
 from surgery.rule import Rule
 
@@ -25,6 +26,17 @@ class DictionaryReport(Report):
 
     unmatched: tuple[str, ...] = ()  # entries that edited nothing, by the rule's name
     not_traced: str | None = None  # why the result is no GraphModule, but the model's own class; None: it is one
+    in_graph: tuple[Edit, ...] = ()  # made in the GraphModule after tracing: not in the plan, so not replayed
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """Those of the plan, then those in the graph."""
+        return (*self.plan.edits, *self.in_graph)
+
+    @property
+    def is_lite(self) -> bool:
+        """Whether anything was edited at all."""
+        return bool(self.edits)
 
     def to_json(self) -> dict[str, Any]:
         """With these two as well."""
@@ -43,8 +55,10 @@ def replace_unsupported_layers(
     What a dictionary may hold: see ``dictionary_rules``. The result is a torch.fx.GraphModule where the whole model can
     be traced, otherwise the model's own class with what could be traced replaced where it stands;
     ``result.surgery_report`` (DictionaryReport) tells which and why, and what was edited, declined and not found. With
-    ``trace=False`` nothing is traced: modules and chains of them in a Sequential are replaced, custom functions run,
-    and the model keeps its class.
+    ``trace=False`` no forward is traced: modules and chains of them in a Sequential are replaced, custom functions run,
+    the model keeps its class, and calls that a rule or an entry would rewrite are refusals.
+    Without example inputs the entries are applied once more to the finished graph, which may hold calls that could not
+    be found before; such edits are ``in_graph`` of the report, and not in its plan.
     ``example_inputs`` and ``calibration`` are those of ``surgery.lite``; without inputs no replacement is checked.
 
     An entry that matches nothing is reported; one that is not of the default dictionary is also a UserWarning.
@@ -53,16 +67,22 @@ def replace_unsupported_layers(
     """
     entries = get_replacement_dict_default() if replacement_dict is None else replacement_dict
     wanted = dictionary_rules(entries)
+    batches = list(calibration) if isinstance(calibration, Iterator) else calibration  # read more than once
     chosen = wanted if trace else [_without_tracing(rule) for rule in wanted]
-    result, report = apply_rules(model, chosen, False, example_inputs, calibration)
-    done = {edit.rule for edit in report.edits}
+    result, report = apply_rules(model, chosen, False, example_inputs, batches)
+    graph = whole_graph(result, Example.of(example_inputs)) if trace else REASON
+    in_graph: tuple[Edit, ...] = ()
+    if not isinstance(graph, str):
+        result = graph
+        if example_inputs is None:
+            result, in_graph, left = applied_to_graph(graph, wanted, report, batches)
+            report = replace(report, refusals=left)
+    done = {edit.rule for edit in (*report.edits, *in_graph)}
     unmatched = tuple(rule.name for rule in wanted if rule.name not in done)
     _warn_of_own([rule for rule in wanted if rule.name in unmatched], report)
-    graph = whole_graph(result, Example.of(example_inputs)) if trace else "tracing was switched off"
     reason = graph if isinstance(graph, str) else None
-    result = result if isinstance(graph, str) else graph
     of_engine = {item.name: getattr(report, item.name) for item in fields(Report)}
-    result.surgery_report = DictionaryReport(**of_engine, unmatched=unmatched, not_traced=reason)  # type: ignore[assignment]
+    result.surgery_report = DictionaryReport(**of_engine, unmatched=unmatched, not_traced=reason, in_graph=in_graph)  # type: ignore[assignment]
     return result
 
 
@@ -119,12 +139,10 @@ class _Named:
 
 
 def _without_tracing(rule: Rule) -> Rule:
-    """The same rule, for modules alone."""
+    """The same rule, to which no forward can be traced."""
     blind = copy(rule)
-    blind.patterns = ()  # type: ignore[misc]
-    blind.operations = lambda: ()  # type: ignore[method-assign]
-    if isinstance(blind, PatternEntry):
-        blind.modules_only = True
+    blind.propose = lambda model, evidence: rule.propose(model, untraced(evidence))  # type: ignore[method-assign]
+    blind.apply = lambda model, edit, evidence: rule.apply(model, edit, untraced(evidence))  # type: ignore[method-assign]
     return blind
 
 

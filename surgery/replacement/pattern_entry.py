@@ -9,6 +9,7 @@ from surgery.observing.evidence import Evidence
 from surgery.observing.names import behaves_as, of_module
 from surgery.observing.nesting import is_within
 from surgery.observing.trace import Traced, Untraceable
+from surgery.observing.untraced import Untraced
 from surgery.operating.rewrite import new_modules, put_in_place
 from surgery.patterns.arguments import binds, signatures
 from surgery.patterns.pattern import CallPattern, Match, Pattern
@@ -34,7 +35,6 @@ class PatternEntry(Entry):
         self.pattern = pattern
         self._value = value
         self._kind = kind
-        self.modules_only = False  # True: instances of ``kind`` and chains in Sequentials, without tracing
 
     def contains(self, other: Rule) -> bool:
         """Whether another rule edits something within this pattern."""
@@ -125,15 +125,14 @@ class PatternEntry(Entry):
     def _sites_in(self, name: str, evidence: Evidence, gone: set[str]) -> Iterator[Edit | Refusal]:
         """What to do in one forward; the names of modules that give way are added to ``gone``."""
         module = evidence.model.get_submodule(name)
-        if self._replaces_chains and is_plain_sequential(module) and (self.modules_only or not self.pattern.is_checked):
+        untraced = isinstance(evidence, Untraced)
+        if self._replaces_chains and is_plain_sequential(module) and (untraced or not self.pattern.is_checked):
             found = chains(self.pattern, calls_of(module))
-            if self.modules_only or not found.others:
+            if untraced or not found.others:
                 yield from self._chain_edit(name, [*found.names, *crossing(self.pattern, calls_of(module))], gone)
                 reasons = [str(getattr(m.declined, "reason", m.declined)) for m in found.others if m.declined]
                 yield from (Refusal(self.name, name, reason) for reason in dict.fromkeys(reasons))
                 return
-        if self.modules_only:
-            return
         traced = evidence.traced(name)
         if isinstance(traced, Untraceable):
             yield Refusal(self.name, name, f"may hold {self.label()}; cannot trace it: {traced.reason}")

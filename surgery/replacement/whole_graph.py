@@ -1,24 +1,30 @@
 """A model as one torch.fx.GraphModule that trains and evaluates like the model."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, cast
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
+from surgery.errors import one_line
+from surgery.observing.context import scopes
+from surgery.observing.trace import same_random_state
+from surgery.observing.tracer import Scoped
 from surgery.operating.example import Example
 from surgery.operating.modes import restored_modes
 from surgery.operating.rewrite import rewritten_code
-from surgery.operating.undo import preserved
+from surgery.operating.undo import Snapshot, preserved
 from surgery.operating.verify import SAME, difference, output_of
 
 
 def whole_graph(model: nn.Module, example: Example | None = None) -> fx.GraphModule | str:
     """The model as one graph with the same state_dict keys, or why it is none.
 
-    Layers of torch.nn and modules whose forward differs between train and eval mode are called, all others are
-    spelled out. The graph calls the model's own layers: it shares their tensors. With an example, its output is
-    compared with the model's.
+    Layers of torch.nn and modules whose forward differs between train and eval mode or has blocks such as
+    ``torch.no_grad()`` are called, all others are spelled out. The graph calls the model's own layers: it shares their
+    tensors. With an example, its output is compared with the model's.
     """
     if reason := _why_not(model):
         return reason
@@ -26,13 +32,15 @@ def whole_graph(model: nn.Module, example: Example | None = None) -> fx.GraphMod
         result = _traced(model)
         off = 0.0 if example is None else difference(output_of(model, example), output_of(result, example))
     except Exception as error:  # any forward may use what symbols cannot do
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return one_line(error, 200)
     return result if off <= SAME else f"the graph's output is off by {off:.2g} of its largest value"
 
 
 def _why_not(model: nn.Module) -> str | None:
     if model._forward_hooks or model._forward_pre_hooks:
         return "the model has hooks"
+    if used := scopes(model):
+        return f"its forward runs calls inside {', '.join(used)}, which a graph would lose"
     parameters = inspect.signature(model.forward).parameters.values()
     if loose := [p.name for p in parameters if p.default is not p.empty or p.kind in {p.VAR_POSITIONAL, p.VAR_KEYWORD}]:
         return f"its forward has optional arguments ({', '.join(loose)}), which one graph cannot leave open"
@@ -40,13 +48,14 @@ def _why_not(model: nn.Module) -> str | None:
 
 
 def _traced(model: nn.Module) -> fx.GraphModule:
-    apart = _differing(model)
+    apart = _apart(model)
     with restored_modes(model), preserved(model):
-        train = str(_Whole(apart).trace(model.train()))
-        graph = _Whole(apart).trace(model.eval())
-        if train != str(graph):
+        train, in_train = _graph(model.train(), apart)
+        graph, constants = _graph(model.eval(), apart)
+        if str(train) != str(graph) or not _equal(in_train, constants):
             raise ValueError("its own forward differs between train and eval mode")
         graph._tracer_cls = None  # loading traces the code again, and has no tracer's arguments
+        vars(model).update(constants)
         result = WholeGraph(model, graph, type(model).__name__)
     for name, module in model.named_modules():
         _complete(result, name, module)
@@ -57,6 +66,35 @@ def _traced(model: nn.Module) -> fx.GraphModule:
         parent, _, last = key.rpartition(".")
         result.get_submodule(parent)._non_persistent_buffers_set.add(last)
     return result
+
+
+def _graph(model: nn.Module, apart: set[nn.Module]) -> tuple[fx.Graph, dict[str, Tensor]]:
+    """A graph and the tensors that the forward makes of numbers, by the names that tracing gives them."""
+    known = vars(model).copy()
+    with _stores_nothing(model), same_random_state():
+        graph = _Whole(apart).trace(model)
+        names = [name for name in vars(model) if name.startswith("_tensor_constant") and name not in known]
+        constants = {name: vars(model).pop(name) for name in names}
+    if any(value.requires_grad for value in constants.values()):
+        raise ValueError("its forward computes something of parameters that it reads past the module's attributes")
+    return graph, constants
+
+
+@contextmanager
+def _stores_nothing(model: nn.Module) -> Iterator[None]:
+    """Raises ValueError where running the model stores a value on a module or writes into a buffer."""
+    snapshot = Snapshot(model)
+    buffers = [(name, buffer, buffer._version) for name, buffer in model.named_buffers()]
+    yield
+    names = {module: name for name, module in model.named_modules()}
+    stored = [names.get(module, "a module it made") or "the model itself" for module in snapshot.changed()]
+    stored += [name for name, buffer, version in buffers if buffer._version != version]
+    if stored:
+        raise ValueError(f"its forward stores values, which a graph would not: {', '.join(sorted(stored))}")
+
+
+def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(value.equal(other[name]) for name, value in one.items())
 
 
 class WholeGraph(fx.GraphModule):
@@ -79,22 +117,22 @@ def _loaded(name: str, state: dict[str, Any], imports: str) -> WholeGraph:
     return result
 
 
-class _Whole(fx.Tracer):
+class _Whole(Scoped):
     def __init__(self, apart: set[nn.Module]) -> None:
         super().__init__()
         self._apart = apart
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        plain = rewritten_code(m) is None and super().is_leaf_module(m, module_qualified_name)
+        plain = rewritten_code(m) is None and fx.Tracer.is_leaf_module(self, m, module_qualified_name)
         return plain or m in self._apart or bool(m._forward_hooks or m._forward_pre_hooks)
 
 
-def _differing(model: nn.Module) -> set[nn.Module]:
-    """Modules, not the model itself, whose own forward reads the flag: their names tell."""
+def _apart(model: nn.Module) -> set[nn.Module]:
+    """Modules, not the model itself, whose own forward has blocks, or reads the flag: their names tell."""
     return {
         module
         for name, module in model.named_modules()
-        if name and (_reads_flag(module) or "# train" in (rewritten_code(module) or ""))
+        if name and (scopes(module) or _reads_flag(module) or "# train" in (rewritten_code(module) or ""))
     }
 
 
