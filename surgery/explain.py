@@ -9,6 +9,7 @@ from surgery.choice import Sites
 from surgery.engine import lite
 from surgery.record import Report
 from surgery.rule import Rule
+from surgery.warm_start import DEFAULT, WarmStart
 
 
 def explain(
@@ -17,12 +18,13 @@ def explain(
     example_inputs: Any = None,
     calibration: Iterable[Tensor] | None = None,
     sites: Sites | None = None,
+    warm_start: WarmStart = DEFAULT,
 ) -> Report:
     """Print each site with the rule that would act there, what it would do and what that preserves; return the report.
 
     Takes the same arguments and raises the same errors as ``surgery.lite``.
     """
-    _, report = lite(model, rules, example_inputs, calibration, sites)
+    _, report = lite(model, rules, example_inputs, calibration, sites, warm_start)
     print(described(report))
     return report
 
