@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgery.observing.evidence import Evidence
 from surgery.observing.names import behaves_as, dotted
 
 Pair = tuple[int, int]
@@ -178,15 +177,6 @@ def with_settings_of(conv: nn.Module, new: nn.Module) -> nn.Module:
         for name in _SETTINGS:
             setattr(new, name, getattr(conv, name))
     return new
-
-
-def tied_to(evidence: Evidence, module: nn.Module) -> str | None:
-    """The name of another module that holds the same weight parameter, if there is one."""
-    weight = module._parameters.get("weight")
-    for name, other in evidence.modules():
-        if other is not module and any(p is weight for p in other._parameters.values() if p is not None):
-            return name
-    return None
 
 
 def _parameter(value: Tensor, like: nn.Parameter | None) -> nn.Parameter:

@@ -31,9 +31,9 @@ from surgery.rule_parts.plain_convolution import (
     plain,
     plain_linear,
     sides_of,
-    tied_to,
     with_settings_of,
 )
+from surgery.rule_parts.tied import tied_to
 from surgery.rules.large_kernel import LARGEST
 
 
@@ -95,15 +95,15 @@ class FoldComputedWeights(Rule):
             if not self.matches(module):
                 continue
             what = _computed(module)
-            other = tied_to(evidence, module)
+            tied = tied_to(evidence, module)
             if what is None:
                 continue
             if isinstance(what, str):
                 yield Refusal(self.name, name, what)
             elif not name:
                 yield Refusal(self.name, name, "the model itself is this layer; put it into a Sequential")
-            elif other is not None:
-                yield Refusal(self.name, name, f"its weight is tied to that of {other}")
+            elif tied is not None:
+                yield Refusal(self.name, name, tied)
             else:
                 new = " + ".join(type(m).__name__ for m in what.modules() if not isinstance(m, nn.Sequential))
                 yield self.edit(name, f"{type(module).__name__} -> {new}", {})

@@ -23,9 +23,9 @@ from surgery.rule_parts.plain_convolution import (
     padding_layers,
     plain,
     sides,
-    tied_to,
     with_settings_of,
 )
+from surgery.rule_parts.tied import tied_to
 
 LARGEST = 5
 
@@ -86,8 +86,8 @@ class LargeKernel(Rule):
 
     def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
         """Nothing to know but the module."""
-        other = tied_to(evidence, module)
-        return {} if other is None else Refusal(self.name, name, f"its weight is tied to that of {other}")
+        reason = tied_to(evidence, module)
+        return {} if reason is None else Refusal(self.name, name, reason)
 
 
 class SplitLargeKernel(LargeKernel):
