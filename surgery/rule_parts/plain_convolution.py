@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgery.observing.names import behaves_as, dotted
+from surgery.observing.names import behaves_as, dotted, is_named
 
 Pair = tuple[int, int]
 
@@ -90,7 +90,8 @@ def is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
     """Whether a module is of one of these kinds with a weight parameter of its own and nothing added to its forward."""
     if module._parameters.get("weight") is None:
         return False
-    return any(behaves_as(module, kind) for kind in kinds) or _GUARDED.get(dotted(module)) in kinds
+    guarded = is_named(module, _GUARDED) and _GUARDED[dotted(module)] in kinds
+    return guarded or any(behaves_as(module, kind) for kind in kinds)
 
 
 def sides(conv: nn.Conv2d) -> Sides:
