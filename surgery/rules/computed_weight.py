@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
@@ -126,7 +126,7 @@ class FoldComputedWeights(Rule):
 
 def _weight_hooks(module: nn.Module) -> list[int]:
     hooks = module._forward_pre_hooks.items()
-    return [key for key, hook in hooks if isinstance(hook, WeightNorm | SpectralNorm)]
+    return [key for key, hook in hooks if isinstance(hook, WeightNorm | SpectralNorm | prune.BasePruningMethod)]
 
 
 def _computed(module: nn.Module) -> nn.Module | str | None:
@@ -144,6 +144,9 @@ def _stored(module: nn.Module) -> nn.Module:
     """In place: what torch's own reparametrisations compute becomes parameters."""
     for key in _weight_hooks(module):
         hook: Any = module._forward_pre_hooks[key]
+        if isinstance(hook, prune.BasePruningMethod):  # its mask is in the values from now on
+            prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
+            continue
         sources = [p for name, p in module.named_parameters(recurse=False) if name.startswith(f"{hook.name}_")]
         remove: Any = remove_weight_norm if isinstance(hook, WeightNorm) else remove_spectral_norm
         remove(module, hook.name)
