@@ -37,8 +37,8 @@ def described(report: Report) -> str:
         lines += ["", "left as they are:"]
         lines += _columns([(r.site or "(the model)", r.rule, r.reason) for r in report.refusals])
     if report.left_alone:
-        lines += ["", "no rule is about:"]
-        lines += _columns([(n.site or "(the model)", n.call, f"{n.count} x") for n in report.left_alone])
+        lines += ["", "still there:"]
+        lines += _columns([(n.site or "(the model)", n.call, f"{n.count} x", n.reason) for n in report.left_alone])
     promise = "same output" if report.same_output else "same shape, to be fine-tuned"
     totals = f"{len(report.edits)} edits, {len(report.refusals)} refusals"
     return "\n".join([*lines, "", f"{totals}: {promise}" if rows else f"{totals}: nothing to replace"]).lstrip("\n")

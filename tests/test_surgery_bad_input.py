@@ -209,7 +209,7 @@ def test_what_no_rule_is_about_is_told(capsys: pytest.CaptureFixture[str]) -> No
 
     report = surgery.explain(nn.Sequential(Windows(), nn.SiLU()), example_inputs=X)
     assert [(left.site, left.call, left.count) for left in report.left_alone] == [("0", "roll", 2)]
-    assert "no rule is about:\n0  roll  2 x\n" in capsys.readouterr().out
+    assert "still there:\n0  roll  2 x  no rule is about it\n" in capsys.readouterr().out
 
 
 def test_explain_prints_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
