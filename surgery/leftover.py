@@ -20,6 +20,7 @@ REPORTED = frozenset({"roll", "grid_sample", "unfold", "fold", "topk", "sort", "
 
 NO_RULE = "no rule is about it"
 UNMATCHED = "no rule matched it here"
+VOLUME = "it works on volumes, and the rules on images and sequences"
 IN_TRAINING = "it is written beside `training` and did not run in eval mode"
 
 
@@ -41,7 +42,8 @@ def left_alone(
         takers = [name for name, removes in about.items() if fault.name in removes]
         on_purpose = any(name in sites for name in takers) or (asked and not takers)
         if not on_purpose and not _is_told(fault, about, refusals):
-            found.append((fault.module, fault.operator, UNMATCHED if takers else NO_RULE))
+            reason = VOLUME if fault.volume else UNMATCHED if takers else NO_RULE
+            found.append((fault.module, fault.operator, reason))
     counts = Counter(found)
     ran = [LeftAlone(site, call, count, reason) for (site, call, reason), count in counts.items()]
     return (*ran, *(() if asked else _in_training(evidence)))

@@ -125,3 +125,33 @@ def test_pruned_layers_are_stored(train: bool) -> None:
     again = surgery.replay(model, report.plan)
     assert torch.equal(again.eval()(X), lite(X))
     assert hasattr(model[1], "weight_mask")
+
+
+@pytest.mark.parametrize(
+    ("layer", "call"),
+    [
+        (nn.Conv3d(4, 4, 7, padding=3), "convolution 7x7x7"),
+        (nn.MaxPool3d(5, 1, 2), "max pool 5x5x5"),
+        (nn.AvgPool3d(5, 1, 2), "average pool 5x5x5"),
+        (nn.AdaptiveAvgPool3d(3), "adaptive_avg_pool3d to 3x3x3"),
+        (nn.ConvTranspose3d(4, 4, 7, 3), "transposed convolution 7x7x7"),
+    ],
+)
+def test_layers_on_volumes_are_told(layer: nn.Module, call: str) -> None:
+    model = nn.Sequential(nn.Conv3d(4, 4, 1), layer, nn.Conv3d(4, 4, 1)).eval()
+    _, report = surgery.lite(model, example_inputs=torch.randn(1, 4, 8, 8, 8))
+    (left,) = report.left_alone
+    assert left.site == "1"
+    assert left.call.startswith(call)
+    assert left.reason == "it works on volumes, and the rules on images and sequences"
+    assert not report.edits
+
+
+@pytest.mark.parametrize("layer", [nn.Tanhshrink(), nn.LogSigmoid()])
+def test_activations_that_were_silent(layer: nn.Module) -> None:
+    lite, report = surgery.lite(between(layer), example_inputs=X)
+    assert len(report.edits) == 1
+    assert not report.left_alone
+    assert not unfriendly(lite, (X,))
+    shape = torch.linspace(-6, 6, 50)
+    assert (lite[1](shape) - layer(shape)).abs().max() < 0.7

@@ -25,6 +25,7 @@ class Fault:
     module_class: str
     operator: str  # for people: "convolution 7x7"
     name: str  # its ATen base name without the underscores of inplace and private forms
+    volume: bool = False  # it reads (N, C, D, H, W)
 
 
 def unfriendly(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> list[Fault]:
@@ -36,7 +37,8 @@ def unfriendly(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] 
     for index, operator in enumerate(ran):
         if what := _fault(operator, ends[index]):
             module = model.get_submodule(operator.module)
-            found.append(Fault(operator.module, type(module).__name__, what, operator.name))
+            volume = any(len(operator.shapes.get(name, ())) == 5 for name in ("self", "input"))
+            found.append(Fault(operator.module, type(module).__name__, what, operator.name, volume))
     return found
 
 
