@@ -10,10 +10,10 @@ from typing import Any
 import surgery_models
 import torch
 from torch import Tensor, nn
-from unfriendly import unfriendly
 
 import surgery
 from surgery.observing.observe import tensors
+from surgery.observing.unfriendly import unfriendly
 
 BATCH, OTHER_BATCH = 2, 1
 # A rule replaces the module at its site, and with it the names below, or it rewrites the module's forward and keeps

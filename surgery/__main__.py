@@ -1,6 +1,8 @@
 """``python -m surgery`` lists the rules in the order of their turn: name, promise, whether by default, reason."""
 
 import inspect
+import os
+import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
@@ -32,4 +34,8 @@ def _reason(rule: Rule) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as ``head`` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere when Python ends

@@ -1,7 +1,6 @@
 """Apply rules to a copy of a model, look at the result after each, and keep what held its promise."""
 
 import gc
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -15,6 +14,7 @@ from surgery.batchnorm import reestimate_batchnorm
 from surgery.choice import Sites, choose, require_edits, require_sites
 from surgery.errors import SurgeryError, one_line
 from surgery.fingerprint import fingerprint
+from surgery.leftover import left_alone
 from surgery.observing.evidence import Evidence
 from surgery.operating.copying import copy_model
 from surgery.operating.example import Example, call_with
@@ -22,12 +22,10 @@ from surgery.operating.modes import restored_modes
 from surgery.operating.operation import Fault, operate, proposed
 from surgery.operating.undo import Snapshot, preserved, written_back
 from surgery.operating.verify import MAGNIFIED, BatchCheck, broken_promise, same_within
-from surgery.record import Edit, LeftAlone, Plan, Refusal, Report
+from surgery.record import Edit, Plan, Refusal, Report
 from surgery.rule import Promise, Rule, Stage
 from surgery.warm_start import DEFAULT, WarmStart
 
-# Calls that no rule is about, told to the user: they move data across the whole image or sort it.
-REPORTED = frozenset({"roll", "grid_sample", "unfold", "fold", "topk", "sort", "argsort", "fft2", "rfft2", "irfft2"})
 # What one rule leaves may be what another one takes; a model is settled when a pass edits nothing.
 MAX_PASSES = 4
 
@@ -137,7 +135,7 @@ def _apply(
     plan = Plan(fingerprint(model), after, tuple(edits), example.describe() if example else None)
     if warm_start.statistics and any(edit.promise == Promise.SAME_SHAPE for edit in edits):
         reestimate_batchnorm(work, () if batches is None else batches)
-    left = _left_alone(evidence)
+    left = left_alone(evidence, chosen, named, sites, refusals)
     return work, Report(plan, tuple(refusals), left, perf_counter() - start, evidence.running_seconds, warm_start)
 
 
@@ -161,14 +159,6 @@ def _run_on_calibration(model: nn.Module, batches: Iterable[Any] | None) -> None
     except Exception as error:  # the model's own forward may raise anything
         cure = "a batch holds the model's inputs and nothing else"
         raise SurgeryError(f"the model fails on a calibration batch: {one_line(error)}; {cure}") from error
-
-
-def _left_alone(evidence: Evidence) -> tuple[LeftAlone, ...]:
-    observation = evidence.observation()
-    counts = Counter(
-        (c.module, c.function) for c in (observation.calls if observation else ()) if c.function in REPORTED
-    )
-    return tuple(LeftAlone(site, call, count) for (site, call), count in counts.items())
 
 
 def _settle(

@@ -9,6 +9,7 @@ from surgery.choice import Sites
 from surgery.engine import lite
 from surgery.record import Report
 from surgery.rule import Rule
+from surgery.warm_start import DEFAULT, WarmStart
 
 
 def explain(
@@ -17,12 +18,13 @@ def explain(
     example_inputs: Any = None,
     calibration: Iterable[Tensor] | None = None,
     sites: Sites | None = None,
+    warm_start: WarmStart = DEFAULT,
 ) -> Report:
     """Print each site with the rule that would act there, what it would do and what that preserves; return the report.
 
     Takes the same arguments and raises the same errors as ``surgery.lite``.
     """
-    _, report = lite(model, rules, example_inputs, calibration, sites)
+    _, report = lite(model, rules, example_inputs, calibration, sites, warm_start)
     print(described(report))
     return report
 
@@ -35,8 +37,8 @@ def described(report: Report) -> str:
         lines += ["", "left as they are:"]
         lines += _columns([(r.site or "(the model)", r.rule, r.reason) for r in report.refusals])
     if report.left_alone:
-        lines += ["", "no rule is about:"]
-        lines += _columns([(n.site or "(the model)", n.call, f"{n.count} x") for n in report.left_alone])
+        lines += ["", "still there:"]
+        lines += _columns([(n.site or "(the model)", n.call, f"{n.count} x", n.reason) for n in report.left_alone])
     promise = "same output" if report.same_output else "same shape, to be fine-tuned"
     totals = f"{len(report.edits)} edits, {len(report.refusals)} refusals"
     return "\n".join([*lines, "", f"{totals}: {promise}" if rows else f"{totals}: nothing to replace"]).lstrip("\n")

@@ -41,11 +41,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class LeftAlone:
-    """Calls that devices may be slow at and that no rule is about, such as the rolled windows of Swin."""
+    """Calls that devices may be slow at or lack, that still run, and of which no refusal tells."""
 
     site: str  # the module whose own forward makes them
     call: str
-    count: int
+    count: int  # 0: not in eval mode
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import torch
 from torch import fx, nn
 
 from surgery.errors import one_line
+from surgery.observing.attribute_reads import missed
 from surgery.observing.evidence import Evidence
-from surgery.observing.names import changes_input, of_node
+from surgery.observing.names import as_its_class, changes_input, has_own_forward, of_node
 from surgery.observing.trace import Traced, Untraceable
 from surgery.operating.rewrite import has_views, put_in_place
 from surgery.operating.rewritten_forward import install_rewritten
@@ -95,7 +96,15 @@ class Rule:
     def matches(self, module: nn.Module) -> bool:
         """Whether a module is one of this rule's, by type."""
         kind: Any = type(module)
-        return "forward" not in vars(module) and _is_one_of(kind, self.types, self.class_names)
+        return not has_own_forward(module) and _is_one_of(kind, self.types, self.class_names)
+
+    def matched_before(self, module: nn.Module) -> bool:
+        """Whether a module was one of this rule's until a forward was set on it."""
+        return has_own_forward(module) and not self.matches(module) and self.matches(as_its_class(module))
+
+    def own_forward(self, name: str) -> Refusal:
+        """Why such a module stays."""
+        return Refusal(self.name, name, "its forward was set on this one module, not in its class")
 
     def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
         """JSON values that ``replacement`` needs beyond the module itself."""
@@ -167,6 +176,8 @@ class Rule:
     def _propose_modules(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         for name, module in evidence.modules():
             if not self.matches(module):
+                if self.matched_before(module):
+                    yield self.own_forward(name)
                 continue
             if not name:
                 yield Refusal(self.name, name, "the model itself is this layer; put it into a Sequential")
@@ -180,8 +191,11 @@ class Rule:
                 return params
             new = self.replacement(module, params)
             json.dumps(dict(params))
+            reason = missed(evidence.model, name, module, new, evidence.has_run(name))
         except Exception as error:  # rules are open to others' code
             return Refusal(self.name, name, f"the rule fails: {one_line(error)}")
+        if reason:
+            return Refusal(self.name, name, reason)
         evidence.keep_replacement(self.name, name, new)
         return self.edit(name, f"{_kind(module)} -> {_kind(new)}", params)
 

@@ -30,7 +30,22 @@ def quantized() -> nn.Module:
     return nn.Sequential(Quantize(1.0, 0, torch.quint8), nn.SiLU())
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def prepared(train: bool) -> nn.Module:
+    from torch.ao import quantization
+
+    model = small().train(train)
+    model.qconfig = quantization.get_default_qat_qconfig("x86") if train else quantization.get_default_qconfig("x86")
+    return quantization.prepare_qat(model) if train else quantization.prepare(model)
+
+
+def imitating() -> nn.Module:
+    from torch.ao.quantization import FakeQuantize
+
+    return nn.Sequential(small(), FakeQuantize())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.(jit|ao.quantization).*:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.ao.quantization.*:DeprecationWarning", "ignore:.*reduce_range:UserWarning")
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -40,6 +55,9 @@ def quantized() -> nn.Module:
         (lambda: torch.export.export(small(), (X,)).module(), "already exported"),
         (lambda: torch.compile(small(), backend="eager"), "compiled"),
         (quantized, "its layer '0' is quantized"),
+        (lambda: prepared(train=True), r"its layer '0' is prepared for quantization \(Conv2d\): apply surgery to the"),
+        (lambda: prepared(train=False), r"observes for quantization \(HistogramObserver\): apply surgery to the float"),
+        (imitating, r"its layer '1' imitates quantization \(FakeQuantize\): apply surgery to the float model, then"),
         (lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.SiLU()), "its layer '0' is lazy and has no shape yet: run"),
         (lambda: "resnet18", "surgery takes a torch.nn.Module, not a str"),
         (Raises, "the model fails on the example inputs: ValueError: only on Sundays"),
@@ -191,7 +209,7 @@ def test_what_no_rule_is_about_is_told(capsys: pytest.CaptureFixture[str]) -> No
 
     report = surgery.explain(nn.Sequential(Windows(), nn.SiLU()), example_inputs=X)
     assert [(left.site, left.call, left.count) for left in report.left_alone] == [("0", "roll", 2)]
-    assert "no rule is about:\n0  roll  2 x\n" in capsys.readouterr().out
+    assert "still there:\n0  roll  2 x  no rule is about it\n" in capsys.readouterr().out
 
 
 def test_explain_prints_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:

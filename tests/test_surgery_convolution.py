@@ -415,3 +415,15 @@ def test_stored_weights_are_trained_frozen_or_buffers_as_they_were() -> None:
     assert all(layer.bias.requires_grad for layer in lite)
     assert "running_mean" in dict(lite[2].named_buffers())
     assert torch.allclose(lite(x), model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("computes", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_a_large_kernel_that_is_computed_names_the_rule_that_stores_it(
+    computes: Callable[[nn.Module], nn.Module],
+) -> None:
+    model, x = nn.Sequential(computes(nn.Conv2d(4, 4, 7, padding=3))).eval(), torch.randn(1, 4, 9, 9)
+    with pytest.raises(surgery.SurgeryError, match="weight or padding; fold_computed_weights first"):
+        surgery.lite(model, ["split_large_kernel"], x)
+    lite, report = surgery.lite(model, ["split_large_kernel", "fold_computed_weights"], x)
+    assert torch.allclose(lite(x), model(x), atol=1e-5)
+    assert not report.refusals

@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import surgery_coverage
 import surgery_models
 import surgery_trial
-from unfriendly import unfriendly
+
+from surgery.observing.unfriendly import unfriendly
 
 
 class Does(nn.Module):
@@ -64,6 +65,10 @@ def left(model: nn.Module, *shape: int) -> list[str]:
         (F.instance_norm, ["normalization by its own statistics"]),
         (lambda x: x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1), ["rsqrt"]),
         (lambda x: x - torch.var_mean(x, 1, keepdim=True)[1], ["var_mean"]),
+        (F.normalize, ["linalg_vector_norm"]),
+        (lambda x: x / x.norm(dim=1, keepdim=True), ["linalg_vector_norm"]),
+        (lambda x: x / (x.square().mean(1, keepdim=True) + 1).sqrt(), ["sqrt"]),
+        (lambda x: x * (x.pow(2).mean(1, keepdim=True) + 1).pow(-0.5), ["power -0.5"]),
         (lambda x: F.max_pool2d(x, 3, 2), []),
         (lambda x: F.max_pool2d(x, 5, 1), ["max pool 5x5"]),
         (lambda x: F.avg_pool2d(x, 3), []),

@@ -22,7 +22,8 @@ MAKES_CONSTANTS = {"resize_by_factor", "split_avg_pool", "adaptive_avg_pool_to_p
 # What an exporter calls an operator that has another name where it runs.
 EXPORTED = {"conv1d", "conv2d", "conv_transpose2d", "max_pool2d", "linear", "matmul", "softmax", "layer_norm"}
 EXPORTED |= {"group_norm", "instance_norm", "rms_norm", "batch_norm", "adaptive_avg_pool2d", "prelu", "relu6"}
-EXPORTED |= {"scaled_dot_product_attention", "avg_pool1d", "selu", "log_softmax"}
+EXPORTED |= {"scaled_dot_product_attention", "avg_pool1d", "selu", "log_softmax", "log_sigmoid", "max_pool1d"}
+EXPORTED |= {"conv_transpose1d", "adaptive_avg_pool1d", "adaptive_max_pool1d"}
 # Sets that several rules share name more than each rule's examples show.
 SHARED = operator_names.NORMS | operator_names.MEANS | operator_names.ARITHMETIC | operator_names.ATTENTION
 SHARED |= operator_names.LINEAR | operator_names.BATCHNORM

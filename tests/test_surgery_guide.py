@@ -1,7 +1,9 @@
 """The guide to surgery is true: its examples run and print what it shows, its table and its pictures are current."""
 
+import inspect
 import io
 import re
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -139,3 +141,14 @@ def _luminance(colour: str) -> float:
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_list_of_rules_may_be_cut_off() -> None:
+    command = f"{sys.executable} -u -m surgery | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_explain_takes_the_arguments_of_lite() -> None:
+    assert inspect.signature(surgery.explain).parameters == inspect.signature(surgery.lite).parameters

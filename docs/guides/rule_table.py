@@ -13,7 +13,7 @@ TOPICS = {
     "Activations": ("activation",),
     "Gates and scales": ("squeeze", "gate", "scale"),
     "Normalization": ("norm",),
-    "Convolution": ("kernel", "conv", "transposed", "weight"),
+    "Convolution": ("kernel", "conv", "transposed", "weight", "sequence"),
     "Pooling": ("pool",),
     "Resizing": ("resiz",),
     "Attention and softmax": ("attention", "softmax"),

@@ -1,6 +1,6 @@
 """One name for each operation, however it is written: function, operator, tensor method or module."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import cache
 from typing import Any
 
@@ -69,7 +69,7 @@ def changes_input(node: fx.Node) -> bool:
 def of_module(module: nn.Module) -> str | None:
     """The operation that a module without parameters stands for, if it is a known one."""
     kind: Any = type(module)
-    return _of_kind(kind)
+    return None if has_own_forward(module) else _of_kind(kind)
 
 
 @cache
@@ -91,8 +91,25 @@ def of_node(node: fx.Node) -> str | None:
 
 
 def behaves_as(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a module is of this type, subclasses included unless they changed ``forward``."""
-    return isinstance(module, kind) and type(module).forward is kind.forward
+    """Whether a module is of this type, subclasses included unless they, or the one module, changed ``forward``."""
+    return isinstance(module, kind) and type(module).forward is kind.forward and not has_own_forward(module)
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    """Whether a forward was set on this one module, so that its class does not tell what it does."""
+    return "forward" in vars(module)
+
+
+def as_its_class(module: nn.Module) -> nn.Module:
+    """A shallow copy without the forward that was set on the module."""
+    copied: nn.Module = object.__new__(type(module))
+    vars(copied).update((name, value) for name, value in vars(module).items() if name != "forward")
+    return copied
+
+
+def is_named(module: nn.Module, names: Container[str]) -> bool:
+    """Whether a module does what a class does that has one of these dotted names."""
+    return dotted(module) in names and not has_own_forward(module)
 
 
 def dotted(module: nn.Module) -> str:

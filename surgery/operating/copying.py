@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import torch
@@ -38,12 +39,15 @@ def why_not(model: Any) -> str | None:
     if hasattr(model, "_orig_mod"):
         return "the model is compiled: apply surgery to the eager model (its _orig_mod), then compile"
     for name, module in model.named_modules():
+        kind: Any = type(module)
         where = f"its layer {name!r}" if name else "the model"
         if isinstance(module, torch.jit.ScriptModule):
             return f"{where} is scripted: apply surgery to the eager model, then script"
         if isinstance(module, fx.GraphModule) and _is_exported(module):
             return f"{where} is already exported: apply surgery to the eager model, then export"
-        if ".quantized" in type(module).__module__ or ".intrinsic.qat" in type(module).__module__:
+        if prepared := _prepared(kind):
+            return f"{where} {prepared}: apply surgery to the float model, then prepare and quantize"
+        if ".quantized" in type(module).__module__:
             return f"{where} is quantized ({type(module).__name__}): apply surgery to the float model, then quantize"
         own = [*module._parameters.values(), *module._buffers.values()]
         if any(tensor is not None and is_lazy(tensor) for tensor in own):
@@ -51,6 +55,17 @@ def why_not(model: Any) -> str | None:
         if any(tensor is not None and tensor.is_quantized for tensor in own):
             return f"{where} holds quantized tensors: apply surgery to the float model, then quantize"
     return None
+
+
+@cache
+def _prepared(kind: Any) -> str | None:
+    """What a module does in a model that is prepared for quantization; by name, for there are two libraries."""
+    if ".ao.nn." in kind.__module__ and ".qat" in kind.__module__:
+        return f"is prepared for quantization ({kind.__name__})"
+    names = {base.__name__ for base in kind.__mro__}
+    if "FakeQuantizeBase" in names:
+        return f"imitates quantization ({kind.__name__})"
+    return f"observes for quantization ({kind.__name__})" if "ObserverBase" in names else None
 
 
 def _is_exported(module: fx.GraphModule) -> bool:

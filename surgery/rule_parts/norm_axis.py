@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from surgery.observing.names import behaves_as
+from surgery.observing.names import behaves_as, has_own_forward
 
 _TYPES = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _InstanceNorm)
 _WRITTEN = {"layer_norm", "group_norm", "rms_norm", "instance_norm", "rsqrt", "var", "var_mean", "std"}
@@ -32,6 +32,8 @@ def norm_axis(module: nn.Module) -> int | None:
     torch's own layers are known. Others are candidates by name or by what their forward calls, and are run on small
     random tensors: the output must not change with the scale of each token, for the last axis, or of each sample.
     """
+    if has_own_forward(module):
+        return None
     for kind in (nn.LayerNorm, nn.RMSNorm):
         if behaves_as(module, kind):
             return -1 if len(module.normalized_shape) == 1 else None  # type: ignore[arg-type]

@@ -90,16 +90,19 @@ def _add(found: dict[str, Moments], name: str, module: nn.Module, given: Any, ax
     found[name] = found[name] + batch if name in found else batch
 
 
-def fit(layer: ChannelBatchNorm, seen: Moments) -> None:
+def fit(layer: ChannelBatchNorm, seen: Moments, affine: bool = True) -> None:
     """Set statistics and affine values of ``layer`` so that in eval mode it comes closest, in least squares, to y.
 
     Channel by channel, y = a x + d. With few values per channel one line, w (a x + d) + b with the affine values w and
-    b of the old layer, is fitted to all channels together; they stay, and the line becomes the statistics.
+    b of the old layer, is fitted to all channels together; they stay, and the line becomes the statistics. Without
+    ``affine``, because other layers read those values too, they stay as well.
     """
-    if seen.count >= ENOUGH:
+    if seen.count < ENOUGH:
+        _fit_all(layer, seen)
+    elif affine:
         _fit_channels(layer, seen)
     else:
-        _fit_all(layer, seen)
+        _fit_statistics(layer, seen)
 
 
 def _fit_channels(layer: ChannelBatchNorm, seen: Moments) -> None:
@@ -110,7 +113,13 @@ def _fit_channels(layer: ChannelBatchNorm, seen: Moments) -> None:
     slope = (seen.xy / n - mean * mean_y) / (variance + 1e-9 * variance.mean()).clamp_min(1e-30)
     unbiased = variance * n / (n - 1)
     weight = slope * (unbiased + layer.eps).sqrt()
-    _set(layer, mean, unbiased, weight, mean_y)
+    _set(layer, {"running_mean": mean, "running_var": unbiased, "weight": weight, "bias": mean_y})
+
+
+def _fit_statistics(layer: ChannelBatchNorm, seen: Moments) -> None:
+    mean = seen.x / seen.count
+    variance = (seen.xx / seen.count - mean**2).clamp_min(0) * seen.count / (seen.count - 1)
+    _set(layer, {"running_mean": mean, "running_var": variance})
 
 
 def _fit_all(layer: ChannelBatchNorm, seen: Moments) -> None:
@@ -122,11 +131,10 @@ def _fit_all(layer: ChannelBatchNorm, seen: Moments) -> None:
     offset = (right[1] * normal[0] - right[0] * normal[1]) / determinant
     if bool(slope.isfinite()) and bool(offset.isfinite()) and slope > 0:
         variance = (slope**-2 - layer.eps).clamp_min(0)
-        _set(layer, (-offset / slope).expand_as(w), variance.expand_as(w), w, b)
+        _set(layer, {"running_mean": (-offset / slope).expand_as(w), "running_var": variance.expand_as(w)})
 
 
-def _set(layer: ChannelBatchNorm, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor) -> None:
-    values = {"running_mean": mean, "running_var": variance, "weight": weight, "bias": bias}
+def _set(layer: ChannelBatchNorm, values: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in values.items():
             getattr(layer, name).copy_(value)

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx, nn
 
+from surgery.observing.attribute_reads import missed
 from surgery.observing.evidence import Evidence
-from surgery.observing.names import of_node
+from surgery.observing.names import as_its_class, of_node
 from surgery.observing.shapes import example
 from surgery.observing.trace import Traced
 from surgery.operating.rewrite import call_new_module, new_modules, put_in_place
@@ -78,6 +79,8 @@ class OneCallRule(Rule):
         for name, module in evidence.modules():
             if self.matches(module):
                 yield from self._propose_module(module, name, evidence)
+            elif self.matched_before(module) and any(self._propose_module(as_its_class(module), name, evidence)):
+                yield self.own_forward(name)
 
     def _propose_module(self, module: nn.Module, name: str, evidence: Evidence) -> Iterator[Edit | Refusal]:
         run = evidence.run(name)
@@ -89,6 +92,9 @@ class OneCallRule(Rule):
         elif isinstance(made, str):
             yield Refusal(self.name, name, made)
         elif made is not None:
+            if reason := missed(evidence.model, name, module, made, evidence.has_run(name)):
+                yield Refusal(self.name, name, reason)
+                return
             params = {} if seen is None else {"seen": asdict(seen)}
             yield self.edit(name, f"{type(module).__name__} -> {_described(made)}", params)
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgery.observing.evidence import Evidence
-from surgery.observing.names import behaves_as, dotted
+from surgery.observing.names import behaves_as, dotted, is_named
 
 Pair = tuple[int, int]
 
@@ -91,7 +90,8 @@ def is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
     """Whether a module is of one of these kinds with a weight parameter of its own and nothing added to its forward."""
     if module._parameters.get("weight") is None:
         return False
-    return any(behaves_as(module, kind) for kind in kinds) or _GUARDED.get(dotted(module)) in kinds
+    guarded = is_named(module, _GUARDED) and _GUARDED[dotted(module)] in kinds
+    return guarded or any(behaves_as(module, kind) for kind in kinds)
 
 
 def sides(conv: nn.Conv2d) -> Sides:
@@ -178,15 +178,6 @@ def with_settings_of(conv: nn.Module, new: nn.Module) -> nn.Module:
         for name in _SETTINGS:
             setattr(new, name, getattr(conv, name))
     return new
-
-
-def tied_to(evidence: Evidence, module: nn.Module) -> str | None:
-    """The name of another module that holds the same weight parameter, if there is one."""
-    weight = module._parameters.get("weight")
-    for name, other in evidence.modules():
-        if other is not module and any(p is weight for p in other._parameters.values() if p is not None):
-            return name
-    return None
 
 
 def _parameter(value: Tensor, like: nn.Parameter | None) -> nn.Parameter:

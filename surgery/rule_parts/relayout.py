@@ -7,7 +7,7 @@ from copy import copy
 from torch import Tensor, fx, nn
 
 from surgery.observing.evidence import Evidence
-from surgery.observing.names import behaves_as, canonical, dotted
+from surgery.observing.names import behaves_as, canonical, has_own_forward, is_named
 from surgery.observing.trace import Traced, Untraceable
 from surgery.operating.rewrite import install
 from surgery.rule import replace_module
@@ -86,7 +86,7 @@ class Relayout:
             self._replace(module, _channels_first(module))
         elif type(module) is ChannelBatchNorm and module.axis == -1 and all(map(_one_by_one, module.children())):
             self._replace(module, _set(module, axis=1))
-        elif dotted(module) == _GRN:
+        elif is_named(module, {_GRN}):
             self._replace(module, _set(module, spatial_dim=(2, 3), channel_dim=1, wb_shape=(1, -1, 1, 1)))
         else:
             self._forward(module, name, last=True)
@@ -237,6 +237,8 @@ def is_permute_module(module: nn.Module) -> bool:
 
 def _one_by_one(module: nn.Module) -> bool:
     """Whether a layer looks at one number at a time, or treats all numbers of a sample alike."""
+    if has_own_forward(module):
+        return False
     kind = type(module)
     single = kind.__module__ == nn.ReLU.__module__ and not isinstance(module, _MIXING)
     return single or kind in (nn.Identity, nn.Dropout) or kind.__name__ in _BY_SAMPLE

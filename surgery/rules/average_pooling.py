@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from surgery.observing.names import behaves_as, dotted
+from surgery.observing.names import behaves_as, is_named
 from surgery.rule import Example, Promise
 from surgery.rule_parts.axis_products import product, windows
 from surgery.rule_parts.one_call import OneCallRule, Seen
@@ -137,7 +137,7 @@ class SplitAvgPool(OneCallRule):
 
     def arguments(self, module: nn.Module) -> Mapping[str, Any] | None:
         """Of ``nn.AvgPool2d``, and of timm's with "same" padding."""
-        same = dotted(module) in SAME
+        same = is_named(module, SAME)
         if not same and not behaves_as(module, nn.AvgPool2d):
             return None
         names = ("kernel_size", "stride", "ceil_mode", "count_include_pad")

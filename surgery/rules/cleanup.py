@@ -9,7 +9,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from surgery.observing.evidence import Evidence
-from surgery.observing.names import canonical, is_inplace
+from surgery.observing.names import behaves_as, canonical, has_own_forward, is_inplace
 from surgery.operating.rewrite import redirect_later_readers
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rewrites, Rule, Stage, submodule
@@ -45,7 +45,7 @@ class NotInplace(Rule):
 
     def matches(self, module: nn.Module) -> bool:
         """Any layer that has the flag set; a block with children only hands it on to them."""
-        return getattr(module, "inplace", False) is True and not module._modules
+        return getattr(module, "inplace", False) is True and not module._modules and not has_own_forward(module)
 
     def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
         """The same layer with the flag off."""
@@ -101,8 +101,8 @@ class RemoveIdentity(Rule):
     def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
         """Identities directly inside a Sequential that ran them; somebody else may index or iterate over it."""
         for name, parent in model.named_modules():
-            plain = isinstance(parent, nn.Sequential) and type(parent).forward is nn.Sequential.forward
-            keys = [key for key, child in parent._modules.items() if type(child) is nn.Identity] if plain else []
+            plain = behaves_as(parent, nn.Sequential)
+            keys = [key for key, child in parent._modules.items() if _is_identity(child)] if plain else []
             if keys and not may_be_taken_apart(model, name):
                 for key in keys:
                     site = f"{name}.{key}".lstrip(".")
@@ -116,6 +116,10 @@ class RemoveIdentity(Rule):
         """Delete the entry."""
         path, _, key = edit.site.rpartition(".")
         parent = submodule(model, path)
-        if type(parent._modules.get(key)) is not nn.Identity:
+        if not _is_identity(parent._modules.get(key)):
             raise LookupError(f"{edit.site} is no Identity")
         del parent._modules[key]
+
+
+def _is_identity(module: nn.Module | None) -> bool:
+    return type(module) is nn.Identity and not has_own_forward(module)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
@@ -31,9 +31,9 @@ from surgery.rule_parts.plain_convolution import (
     plain,
     plain_linear,
     sides_of,
-    tied_to,
     with_settings_of,
 )
+from surgery.rule_parts.tied import tied_to
 from surgery.rules.large_kernel import LARGEST
 
 
@@ -95,15 +95,15 @@ class FoldComputedWeights(Rule):
             if not self.matches(module):
                 continue
             what = _computed(module)
-            other = tied_to(evidence, module)
+            tied = tied_to(evidence, module)
             if what is None:
                 continue
             if isinstance(what, str):
                 yield Refusal(self.name, name, what)
             elif not name:
                 yield Refusal(self.name, name, "the model itself is this layer; put it into a Sequential")
-            elif other is not None:
-                yield Refusal(self.name, name, f"its weight is tied to that of {other}")
+            elif tied is not None:
+                yield Refusal(self.name, name, tied)
             else:
                 new = " + ".join(type(m).__name__ for m in what.modules() if not isinstance(m, nn.Sequential))
                 yield self.edit(name, f"{type(module).__name__} -> {new}", {})
@@ -126,7 +126,7 @@ class FoldComputedWeights(Rule):
 
 def _weight_hooks(module: nn.Module) -> list[int]:
     hooks = module._forward_pre_hooks.items()
-    return [key for key, hook in hooks if isinstance(hook, WeightNorm | SpectralNorm)]
+    return [key for key, hook in hooks if isinstance(hook, WeightNorm | SpectralNorm | prune.BasePruningMethod)]
 
 
 def _computed(module: nn.Module) -> nn.Module | str | None:
@@ -144,6 +144,9 @@ def _stored(module: nn.Module) -> nn.Module:
     """In place: what torch's own reparametrisations compute becomes parameters."""
     for key in _weight_hooks(module):
         hook: Any = module._forward_pre_hooks[key]
+        if isinstance(hook, prune.BasePruningMethod):  # its mask is in the values from now on
+            prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
+            continue
         sources = [p for name, p in module.named_parameters(recurse=False) if name.startswith(f"{hook.name}_")]
         remove: Any = remove_weight_norm if isinstance(hook, WeightNorm) else remove_spectral_norm
         remove(module, hook.name)
@@ -252,7 +255,7 @@ def _probe(module: nn.Module, shape: tuple[int, ...], start: int) -> _Probe | st
     like: Any = module.weight
     x = start * torch.arange(start, start + torch.Size(shape).numel()).sin().view(shape).to(like)  # nowhere zero
     with torch.no_grad(), _Calls() as calls:
-        out = type(module).forward(module, x)
+        out = module.forward(x)
     if len(calls.seen) != 1 or calls.seen[0][1] is not out:
         return "its forward is more than one call with a weight"
     arguments = calls.seen[0][0].arguments

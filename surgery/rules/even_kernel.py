@@ -20,9 +20,9 @@ from surgery.rule_parts.plain_convolution import (
     padding_layers,
     plain,
     sides,
-    tied_to,
     with_settings_of,
 )
+from surgery.rule_parts.tied import tied_to
 
 
 class EvenKernelToOdd(Rule):
@@ -59,8 +59,8 @@ class EvenKernelToOdd(Rule):
 
     def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
         """Nothing to know but the module."""
-        other = tied_to(evidence, module)
-        return {} if other is None else Refusal(self.name, name, f"its weight is tied to that of {other}")
+        reason = tied_to(evidence, module)
+        return {} if reason is None else Refusal(self.name, name, reason)
 
     def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
         """Zeros on the side that leaves the padding symmetric, if there is one; else after the last tap."""

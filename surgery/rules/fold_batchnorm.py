@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from surgery.observing.evidence import Evidence
-from surgery.observing.names import behaves_as, dotted
+from surgery.observing.names import behaves_as, is_named
 from surgery.observing.observe import Observation, is_same, tensors, token
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
@@ -77,13 +77,13 @@ class FoldBatchnorm(Rule):
 
 def _is_affine(module: nn.Module) -> bool:
     plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, ChannelBatchNorm)
-    known = any(behaves_as(module, kind) for kind in plain) or dotted(module) == _WITH_CHILDREN
+    known = any(behaves_as(module, kind) for kind in plain) or is_named(module, {_WITH_CHILDREN})
     measured = isinstance(module, _BatchNorm) and known and module.running_mean is not None
     return measured or isinstance(module, FixedBatchNorm)
 
 
 def _has_weights(layer: nn.Module) -> bool:
-    known = any(behaves_as(layer, kind) for kind in _LAYERS) or dotted(layer) in _ALIKE
+    known = any(behaves_as(layer, kind) for kind in _LAYERS) or is_named(layer, _ALIKE)
     return known and not parametrize.is_parametrized(layer) and layer._parameters.get("weight") is not None
 
 

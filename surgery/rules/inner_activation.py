@@ -38,6 +38,7 @@ class InnerRule(Rule):
         """Calls and modules whose value is read."""
         callers = evidence.own_calls([frozenset([name]) for name in self.functions])
         modules = [name for name, module in evidence.modules() if self.matches(module)]
+        yield from (self.own_forward(name) for name, module in evidence.modules() if self.matched_before(module))
         if not callers and not modules:
             return
         observation = evidence.observation()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.observing.evidence import Evidence
-from surgery.record import Refusal
+from surgery.record import Edit, Refusal
 from surgery.risk import Risk
 from surgery.rule import Example, Promise, Rule, Stage
 from surgery.rule_parts.operator_names import CONVOLUTION
@@ -23,9 +23,9 @@ from surgery.rule_parts.plain_convolution import (
     padding_layers,
     plain,
     sides,
-    tied_to,
     with_settings_of,
 )
+from surgery.rule_parts.tied import tied_to
 
 LARGEST = 5
 
@@ -80,14 +80,25 @@ class LargeKernel(Rule):
 
     def matches(self, module: nn.Module) -> bool:
         """A side of more taps; where patches do not overlap (kernel = stride) devices have another way."""
-        if not is_plain(module, nn.Conv2d):
-            return False
-        return max(module.kernel_size) > self.largest and module.kernel_size != module.stride  # type: ignore[arg-type]
+        return is_plain(module, nn.Conv2d) and self._is_large(module)
+
+    def _is_large(self, conv: Any) -> bool:
+        return bool(max(conv.kernel_size) > self.largest and conv.kernel_size != conv.stride)
+
+    def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
+        """Large convolutions; those that compute their weight are another rule's first."""
+        yield from super().propose(model, evidence)
+        for name, module in evidence.modules():
+            computes = isinstance(module, nn.Conv2d) and not is_plain(module, nn.Conv2d)
+            if computes and self._is_large(module) and not self.matched_before(module):
+                yield Refusal(
+                    self.name, name, "its forward computes its weight or padding; fold_computed_weights first"
+                )
 
     def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
         """Nothing to know but the module."""
-        other = tied_to(evidence, module)
-        return {} if other is None else Refusal(self.name, name, f"its weight is tied to that of {other}")
+        reason = tied_to(evidence, module)
+        return {} if reason is None else Refusal(self.name, name, reason)
 
 
 class SplitLargeKernel(LargeKernel):

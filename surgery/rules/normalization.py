@@ -19,6 +19,7 @@ from surgery.rule_parts.channel_norm import ChannelBatchNorm
 from surgery.rule_parts.norm_axis import channels, norm_axis
 from surgery.rule_parts.norm_fit import Moments, fit, measure
 from surgery.rule_parts.operator_names import ARITHMETIC, MEANS, NORMS
+from surgery.rule_parts.tied import tied_parameters
 
 # Normalization and activation in one formula, on (N, C, H, W); they are taken apart.
 _EVO_NORMS = ("B0", "B1", "B2", "S0", "S0a", "S1", "S1a", "S2", "S2a")
@@ -63,6 +64,16 @@ class NormToBatchnorm(Rule):
         return super().matches(module) or norm_axis(module) is not None
 
     def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
+        """What the new layer is; which of its parameters stay those that other modules hold too, where some are."""
+        found, tied = self._settings(module, name, evidence), tied_parameters(evidence, module)
+        if isinstance(found, Refusal) or not tied:
+            return found
+        for key, other in tied.items():
+            if tuple(module._parameters[key].shape) != (found["channels"],):  # type: ignore[union-attr]
+                return Refusal(self.name, name, f"its {key} is tied to that of {other} and has another shape")
+        return {**found, "tied": sorted(tied)}
+
+    def _settings(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
         """Axis and number of channels; whether an activation was part of the formula."""
         axis, count = norm_axis(module), channels(module)
         if dotted(module) in self.class_names:
@@ -82,8 +93,11 @@ class NormToBatchnorm(Rule):
         eps = getattr(module, "eps", None)
         new = ChannelBatchNorm(params["channels"], 1e-5 if eps is None else eps, params["axis"])
         for mine, names in (("weight", _WEIGHTS), ("bias", _BIASES)):
-            old = next((module._parameters[key] for key in names if module._parameters.get(key) is not None), None)
-            if old is not None:
+            key = next((key for key in names if module._parameters.get(key) is not None), None)
+            old = None if key is None else module._parameters[key]
+            if old is not None and key in params.get("tied", ()):
+                setattr(new, mine, old)
+            elif old is not None:
                 values = old.detach().clone().reshape(new.num_features, -1).mean(1)
                 setattr(new, mine, nn.Parameter(values, requires_grad=old.requires_grad))
         if isinstance(module, _InstanceNorm) and module.running_mean is not None:
@@ -114,7 +128,7 @@ class NormToBatchnorm(Rule):
         """Closest to what the old layer did with calibration data or else with the example inputs."""
         new, seen = submodule(model, edit.site), self._measured.get(evidence, {}).get(edit.site)
         if isinstance(new, ChannelBatchNorm) and seen is not None and not edit.params.get("tracked"):
-            fit(new, seen)
+            fit(new, seen, affine="tied" not in edit.params)
 
     def _several_axes(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
         run, shape = evidence.run(name), tuple(module.normalized_shape)  # type: ignore[arg-type]

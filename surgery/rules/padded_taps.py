@@ -11,7 +11,8 @@ from surgery.observing.observe import tensors
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule
 from surgery.rule_parts.operator_names import CONVOLUTION
-from surgery.rule_parts.plain_convolution import Sides, is_plain, padded, plain, sides, tied_to, with_settings_of
+from surgery.rule_parts.plain_convolution import Sides, is_plain, padded, plain, sides, with_settings_of
+from surgery.rule_parts.tied import tied_to
 
 
 class AtMost(nn.Module):
@@ -80,8 +81,8 @@ class TrimPaddedTaps(Rule):
 
     def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
         """The taps to keep, from the first to behind the last, of rows and of columns, and the size of the map."""
-        if (other := tied_to(evidence, module)) is not None:
-            return Refusal(self.name, name, f"its weight is tied to that of {other}")
+        if (reason := tied_to(evidence, module)) is not None:
+            return Refusal(self.name, name, reason)
         run = evidence.run(name)
         if run is None or run.count != 1:
             return Refusal(self.name, name, "it runs on maps of several sizes")

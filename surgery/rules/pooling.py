@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from surgery.observing.names import behaves_as, dotted
+from surgery.observing.names import behaves_as, is_named
 from surgery.rule import Example, Promise
 from surgery.rule_parts.axis_products import factors
 from surgery.rule_parts.one_call import OneCallRule, Seen
@@ -79,7 +79,7 @@ class SplitMaxPool(OneCallRule):
 
     def arguments(self, module: nn.Module) -> Mapping[str, Any] | None:
         """Of ``nn.MaxPool2d``, and of timm's with "same" padding."""
-        same = dotted(module) in SAME
+        same = is_named(module, SAME)
         if not same and not behaves_as(module, nn.MaxPool2d):
             return None
         names = ("kernel_size", "stride", "dilation", "ceil_mode", "return_indices")

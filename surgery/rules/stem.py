@@ -23,8 +23,8 @@ from surgery.rule_parts.plain_convolution import (
     padding_layers,
     plain,
     sides,
-    tied_to,
 )
+from surgery.rule_parts.tied import tied_to
 
 
 class FocusToConv(Rule):
@@ -134,8 +134,8 @@ def _why_not(found: Gathering, evidence: Evidence) -> str | None:
     counts = [ran.count for name in (found.gather, found.conv) if (ran := evidence.run(name))]
     if run is None or counts != [1, 1]:
         return "it runs more than once"
-    if other := tied_to(evidence, conv):
-        return f"the weight of {found.conv} is tied to that of {other}"
+    if reason := tied_to(evidence, conv):
+        return f"{found.conv}: {reason}"
     if conv.groups != 1 or conv.dilation != (1, 1):
         return f"{found.conv} has groups or dilation, which one strided convolution does not have"
     if conv.padding_mode not in {"zeros", "circular"}:

@@ -19,9 +19,9 @@ from surgery.rule_parts.plain_convolution import (
     padded,
     padding_layers,
     plain,
-    tied_to,
     with_settings_of,
 )
+from surgery.rule_parts.tied import tied_to
 
 # Kernels that accelerators run themselves, with stride 2.
 _FINE = {(2, 2), (3, 3), (4, 4)}
@@ -82,10 +82,10 @@ class TransposedToFriendly(Rule):
 
     def params(self, module: nn.Module, name: str, evidence: Evidence) -> Mapping[str, Any] | Refusal:
         """Nothing to know but the module; an output size in the call is nothing that a convolution takes."""
-        run, other = evidence.run(name), tied_to(evidence, module)
+        run, reason = evidence.run(name), tied_to(evidence, module)
         if run is not None and (len(run.args) > 1 or "output_size" in run.kwargs):
             return Refusal(self.name, name, "it is called with an output size")
-        return {} if other is None else Refusal(self.name, name, f"its weight is tied to that of {other}")
+        return {} if reason is None else Refusal(self.name, name, reason)
 
     def replacement(self, module: nn.Module, params: Mapping[str, Any]) -> nn.Module:
         """Convolution, depth to space where there is a stride, and a crop where blocks reach beyond the output."""
