@@ -76,6 +76,26 @@ def test_a_forward_that_stores_in_a_container_is_not_traced() -> None:
     assert lite[0].stats == {"x": []}
 
 
+def test_a_cache_is_traced_and_put_back() -> None:
+    class Caches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 1, 1))
+            self.cache: dict[str, Tensor] = {}
+
+        def forward(self, x: Tensor) -> Tensor:
+            key = str(x.device)
+            if key not in self.cache:
+                self.cache[key] = self.weight * 2
+            return F.silu(x) * self.cache[key]
+
+    source = nn.Sequential(Caches())
+    lite, report = surgery.lite(source, example_inputs=X)
+    assert report.by_rule() == {"silu_to_relu": 1}
+    assert lite[0].cache == source[0].cache == {}
+    assert torch.allclose(lite(X), X.relu() * lite[0].weight * 2)
+
+
 def test_hooks_of_the_source_do_not_run() -> None:
     source = nn.Sequential(nn.Conv2d(4, 4, 1), Decides()).eval()
     seen = []

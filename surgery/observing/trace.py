@@ -119,7 +119,8 @@ def _graph(module: nn.Module, tracer: Scoped, training: bool) -> fx.Graph:
 def _unchanged(module: nn.Module) -> Iterator[None]:
     """Tracing runs the author's forward: what it stores on the module is put back, and is a reason not to trace it.
 
-    Raises ValueError for that. Tensors that forward makes are stored by fx itself; they become buffers.
+    Raises ValueError for that, but for a key added to a dict: that is a cache, and a graph computes its value anew.
+    Tensors that forward makes are stored by fx itself; they become buffers.
     """
     snapshot = Snapshot(module)
     attributes = dict(vars(module))
@@ -142,8 +143,8 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
             tensor, value = buffers[name]  # type: ignore[misc]
             with torch.no_grad():
                 module._buffers[name] = tensor.copy_(value)
-        if inside := snapshot.changed():
-            snapshot.restore()
+        inside = snapshot.overwritten()
+        snapshot.restore()
     if changed := sorted((stored - constants.keys()) | moved):
         raise ValueError(f"its forward stores values on the module ({', '.join(changed)})")
     if inside:

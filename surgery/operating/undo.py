@@ -33,6 +33,10 @@ class Snapshot:
         """Modules of that moment with another class, another attribute, parameter or buffer, or other children."""
         return {module for module, state in self._states.items() if state.differs(module)}
 
+    def overwritten(self) -> set[nn.Module]:
+        """``changed``, but for modules that did nothing but add keys to dicts that they hold, as caches do."""
+        return {module for module in self.changed() if self._states[module].differs(module, new_keys=True)}
+
     def parameters(self) -> Iterator[Tensor]:
         """Those of all modules."""
         for state in self._states.values():
@@ -78,16 +82,18 @@ class _State:
         yield from self.contents.values()
         yield from (content for _, content in self.inner.values())
 
-    def differs(self, module: nn.Module) -> bool:
+    def differs(self, module: nn.Module, new_keys: bool = False) -> bool:
+        """Whether it is not what it was; ``new_keys`` in dicts of the author's may be there."""
         held, contents = vars(module), self.contents
         if type(module) is not self.kind or held.keys() != self.attributes.keys():
             return True
         for key, value in self.attributes.items():
             if held[key] is not value:
                 return True
-            if value.__class__ in _CONTAINERS and (value or key in contents) and not _same(value, contents.get(key)):
+            noted = value.__class__ in _CONTAINERS and (value or key in contents)
+            if noted and not _same(value, contents.get(key), new_keys and key not in _OF_TORCH):
                 return True
-        return any(not _same(container, content) for container, content in self.inner.values())
+        return any(not _same(container, content, new_keys) for container, content in self.inner.values())
 
     def restore(self, module: nn.Module) -> None:
         module.__class__ = self.kind
@@ -145,12 +151,14 @@ def written_back(parameters: Iterable[tuple[Tensor, Tensor]]) -> None:
                 parameter.copy_(original)
 
 
-def _same(now: Any, then: Any) -> bool:
-    """Whether a container holds the same objects in the same places."""
+def _same(now: Any, then: Any, new_keys: bool = False) -> bool:
+    """Whether a container holds the same objects in the same places; ``then`` is None where it was empty."""
+    if isinstance(now, dict):
+        then = then or {}
+        fits = len(now) == len(then) or (new_keys and len(now) > len(then))
+        return fits and all(key in now and now[key] is value for key, value in then.items())
     if then is None or len(now) != len(then):
         return False
-    if isinstance(now, dict):
-        return all(key in then and then[key] is value for key, value in now.items())
     if isinstance(now, list | deque):
         return all(a is b for a, b in zip(now, then, strict=True))
     return bool(now == then)
