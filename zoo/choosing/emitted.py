@@ -8,7 +8,9 @@ from zoo.targets.target import Target
 
 # The ONNX operator that the exporter writes for an ATen operator that rules emit.
 WRITTEN: Mapping[str, tuple[str, ...]] = {
+    "_adaptive_avg_pool2d": ("AveragePool", "GlobalAveragePool"),
     "_softmax": ("Softmax",),
+    "adaptive_max_pool2d": ("MaxPool", "GlobalMaxPool"),
     "add": ("Add",),
     "addmm": ("Gemm", "MatMul"),
     "amax": ("ReduceMax",),
@@ -30,6 +32,7 @@ WRITTEN: Mapping[str, tuple[str, ...]] = {
     "relu": ("Relu",),
     "slice": ("Slice",),
     "split": ("Split",),
+    "sub": ("Sub",),
     "transpose": ("Transpose",),
     "upsample_bilinear2d": ("Resize",),
     "upsample_nearest2d": ("Resize",),
