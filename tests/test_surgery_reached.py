@@ -175,6 +175,16 @@ def test_functions_that_call_each_other_come_to_an_end() -> None:
 def test_the_inside_of_torch_is_nobodys_own() -> None:
     assert "silu" in written_names(Own(F.silu))
     assert "has_torch_function_unary" not in written_names(Own(F.silu))
+    assert "pixel_shuffle" in written_names(nn.PixelShuffle(2)), "a layer's own forward is read all the same"
+
+
+class Standardized(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight - self.weight.mean(), None)
+
+
+def test_methods_of_layers_are_followed() -> None:
+    assert "conv2d" in written_names(Standardized(4, 4, 1))
 
 
 @pytest.mark.parametrize("build", [BUILDS["method"], BUILDS["attribute"]])

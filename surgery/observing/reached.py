@@ -11,8 +11,8 @@ from torch import nn
 
 from surgery.observing.forward import FORWARD
 
-# What they are made of is no business of a forward.
-_FOREIGN = frozenset({"torch", "numpy", *sys.stdlib_module_names})
+# What their functions are made of is no business of a forward; layers of surgery are what its rules wanted.
+_FOREIGN = frozenset({"torch", "numpy", "surgery", *sys.stdlib_module_names})
 
 
 def reached(module: nn.Module) -> Iterator[Any]:
@@ -41,8 +41,13 @@ def reached(module: nn.Module) -> Iterator[Any]:
 
 
 def is_looked_into(function: Any) -> bool:
-    """Whether it is somebody's own code, not torch's, Python's or a decorator of these."""
-    if not isinstance(function, FunctionType) or str(function.__module__).partition(".")[0] in _FOREIGN:
+    """Whether it is a layer's or somebody's own code, not a function of torch or Python or a decorator of these."""
+    if not isinstance(function, FunctionType):
+        return False
+    module = str(function.__module__)
+    if module.startswith("torch.nn.modules.") and module != nn.Module.__module__:
+        return True
+    if module.partition(".")[0] in _FOREIGN and function.__name__ != "forward":
         return False
     file = function.__code__.co_filename.replace("\\", "/")
     return not file.rpartition("/site-packages/")[2].startswith("torch/")
