@@ -94,15 +94,13 @@ class FoldComputedWeights(Rule):
         for name, module in evidence.modules():
             if not self.matches(module):
                 continue
-            what = _computed(module)
-            tied = tied_to(evidence, module)
-            if what is None:
+            if (what := _computed(module)) is None:
                 continue
             if isinstance(what, str):
                 yield Refusal(self.name, name, what)
             elif not name:
                 yield Refusal(self.name, name, "the model itself is this layer; put it into a Sequential")
-            elif tied is not None:
+            elif (tied := tied_to(evidence, module)) is not None:
                 yield Refusal(self.name, name, tied)
             else:
                 new = " + ".join(type(m).__name__ for m in what.modules() if not isinstance(m, nn.Sequential))
