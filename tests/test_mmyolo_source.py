@@ -657,4 +657,4 @@ def test_a_model_without_published_weights_is_known_by_its_config() -> None:
     name = RECIPES["yolox_nano_lite"]["source"]["config"]
     assert not mmyolo.catalogue()[name].weights
     own = mmyolo.preprocessing(name, None)
-    assert (own.size, own.geometry, len(mmyolo.labels(name, None))) == (416, "letterbox", 80)
+    assert (own.size, own.geometry, len(mmyolo.labels(name, None))) == (416, "corner", 80)
