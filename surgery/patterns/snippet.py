@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx, nn
 
 from surgery.errors import one_line
-from surgery.observing.names import behaves_as, dotted
+from surgery.observing.names import behaves_as, is_named
 
 _CONSTANT = "constant"
 _tracing: ContextVar["Snippet"] = ContextVar("pattern")
@@ -101,7 +101,7 @@ class Snippet(fx.Tracer):
 def _is_of(module: nn.Module, kind: Any) -> bool:
     if isinstance(kind, str):
         found = class_of(kind)
-        return dotted(module) == kind or (found is not None and behaves_as(module, found))
+        return is_named(module, (kind,)) or (found is not None and behaves_as(module, found))
     return behaves_as(module, kind) if isinstance(kind, type) else bool(kind(module))
 
 

@@ -16,7 +16,7 @@ from surgery.operating.example import Example
 from surgery.operating.modes import restored_modes
 from surgery.operating.rewrite import rewritten_code
 from surgery.operating.undo import Snapshot, preserved
-from surgery.operating.verify import SAME, difference, output_of
+from surgery.operating.verify import difference, output_of, same_within
 
 
 def whole_graph(model: nn.Module, example: Example | None = None) -> fx.GraphModule | str:
@@ -30,10 +30,14 @@ def whole_graph(model: nn.Module, example: Example | None = None) -> fx.GraphMod
         return reason
     try:
         result = _traced(model)
-        off = 0.0 if example is None else difference(output_of(model, example), output_of(result, example))
+        if example is None:
+            return result
+        expected = output_of(model, example)
+        off = difference(expected, output_of(result, example))
     except Exception as error:  # any forward may use what symbols cannot do
         return one_line(error, 200)
-    return result if off <= SAME else f"the graph's output is off by {off:.2g} of its largest value"
+    is_same = off <= same_within(expected)
+    return result if is_same else f"the graph's output is off by {off:.2g} of its largest value"
 
 
 def _why_not(model: nn.Module) -> str | None:

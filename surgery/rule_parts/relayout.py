@@ -65,7 +65,7 @@ class Relayout:
         if isinstance(traced, Untraceable):  # no shapes are needed, but its forward may look at them
             traced = self.evidence.traced(name)
         if isinstance(traced, Untraceable):
-            raise Stays(f"{name} cannot be traced: {traced.reason}")
+            raise Stays(f"{name or 'the model itself'} cannot be traced: {traced.reason}")
         graphs = [_Graph(graph, module, last) for graph in (traced.evaluate, traced.train)]
         if set(graphs[0].children) != set(graphs[1].children):
             raise Stays(f"{name} does other things in train than in eval mode")
