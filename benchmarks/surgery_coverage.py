@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="models by name, or by a part of it with a *")
     parser.add_argument("--subset", choices=["ci"])
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--timeout", type=float, default=120, help="seconds for one model")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds for one model; large ones learn slowly")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all rows")
     options = parser.parse_args()
     chosen = surgery_models.chosen(options.library, options.only, options.subset)
