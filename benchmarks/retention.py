@@ -1,6 +1,6 @@
 """What surgery and training keep of a model's accuracy: a bare replacement of layers against this project's path.
 
-    .venv/bin/python benchmarks/retention.py                           # all models, seeds and epochs: 6 h, two cores
+    .venv/bin/python benchmarks/retention.py                           # all models, seeds and epochs: hours, see --list
     .venv/bin/python benchmarks/retention.py --models mobilenet_v3_small --seeds 0 1 2 --epochs 0 1 2 5
     .venv/bin/python benchmarks/retention.py --ablation                # what each part gives, mobilenet_v3_small
     .venv/bin/python benchmarks/retention.py --list                    # what is there, what is missing, how long

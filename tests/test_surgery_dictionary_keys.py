@@ -8,23 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from calling import Calls, X
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surgery import Pattern, get_replacement_dict_default, replace_unsupported_layers
-
-X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-class Calls(nn.Module):
-    """One line of somebody's forward."""
-
-    def __init__(self, code: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self.code = code
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.code(x) * 1.0
 
 
 def gelu(x: Tensor) -> Tensor:
