@@ -121,6 +121,12 @@ def test_the_table_has_the_wall_time_of_both_trainings(small_build: SmallBuild) 
     assert trained(parsed(fields).accuracy.source) == "published weights X, not trained here"
 
 
+def test_the_table_says_on_which_size_of_images_a_row_was_measured(small_build: SmallBuild) -> None:
+    fields, _ = released(small_build)
+    fields["origin"]["preprocessing"] |= {"resize": 40, "size": 32}
+    assert results.cells(parsed(fields))[results.HEADER.index("input (px)")] == "32"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

@@ -13,7 +13,7 @@ from zoo.terminal import options, table
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @options.where
 def command(profile: str, markdown: bool, index: str | None) -> None:
-    """Print the metric, training time, MACs, parameters and latency of every model, before and after."""
+    """Print the metric, training time, input size, MACs, parameters and latency of every model, before and after."""
     from zoo.releases import results
 
     manifests = results.latest(consumer.location(index or Path("artifacts") / profile / "zoo"))
