@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/surgery_coverage.py                       # all of torchvision, timm and mmyolo
     .venv/bin/python benchmarks/surgery_coverage.py --library timm --only convnext_atto vit_tiny_patch16_224
     .venv/bin/python benchmarks/surgery_coverage.py --subset ci           # 30 models for every change
+    .venv/bin/python benchmarks/surgery_coverage.py --times               # how long surgery takes, and nothing else
 
 One process a model, random weights, the model's default input size, batch 2. Each column is a share of the models
 that can be asked (a model of one fixed size cannot be asked for another). Seconds are CPU seconds of graph work:
@@ -46,6 +47,7 @@ def main() -> int:
     parser.add_argument("--library", choices=surgery_models.LIBRARIES)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="models by name, or by a part of it with a *")
     parser.add_argument("--subset", choices=["ci"])
+    parser.add_argument("--times", action="store_true", help="ask nothing of the results but for how long they took")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=900, help="seconds for one model; large ones learn slowly")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all rows")
@@ -53,26 +55,29 @@ def main() -> int:
     chosen = surgery_models.chosen(options.library, options.only, options.subset)
     if not chosen:
         parser.error("no such model")
-    rows = run(chosen, options.jobs, options.timeout)
+    rows = run(chosen, options.jobs, options.timeout, options.times)
+    if options.times:
+        print("\n".join(times(rows)))
+        return 1 if any("error" in row for row in rows) else 0
     print("\n".join(report(rows)))
     if options.json:
         options.json.write_text(json.dumps({"rows": rows, "misses": misses(rows)}, indent=1, sort_keys=True) + "\n")
     return 1 if any(not miss.endswith(" s") for miss in misses(rows)) else 0  # a busy machine is no fault
 
 
-def run(chosen: Iterable[tuple[str, str]], jobs: int, timeout: float) -> list[Row]:
-    """One row for each (library, model), sorted, whatever becomes of its process."""
+def run(chosen: Iterable[tuple[str, str]], jobs: int, timeout: float, times: bool = False) -> list[Row]:
+    """One row for each (library, model), sorted, whatever becomes of its process; with ``times`` of seconds alone."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torchvision", "timm", "surgery_trial"])
     with ThreadPoolExecutor(jobs) as pool:
-        rows = list(pool.map(lambda pair: _row(context, *pair, timeout), chosen))
+        rows = list(pool.map(lambda pair: _row(context, *pair, timeout, times), chosen))
     return sorted(rows, key=lambda row: (row["library"], row["model"]))
 
 
-def _row(context: Any, library: str, model: str, timeout: float) -> Row:
+def _row(context: Any, library: str, model: str, timeout: float, times: bool) -> Row:
     row: Row = {"library": library, "model": model, "stage": "start"}
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_in_process, args=(library, model, theirs), daemon=True)
+    process = context.Process(target=_in_process, args=(library, model, theirs, times), daemon=True)
     process.start()
     theirs.close()
     end = time.monotonic() + timeout
@@ -86,11 +91,11 @@ def _row(context: Any, library: str, model: str, timeout: float) -> Row:
     process.join()
     if process.exitcode and "error" not in row:
         row["error"] = f"the process died with exit code {process.exitcode}"
-    print(_line(row), file=sys.stderr, flush=True)
+    print(_time(row) if times else _line(row), file=sys.stderr, flush=True)
     return row
 
 
-def _in_process(library: str, model: str, pipe: Connection) -> None:
+def _in_process(library: str, model: str, pipe: Connection, times: bool) -> None:
     import torch
     from surgery_trial import trial
 
@@ -100,7 +105,7 @@ def _in_process(library: str, model: str, pipe: Connection) -> None:
     with warnings.catch_warnings(), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
         warnings.simplefilter("ignore")
         try:
-            trial(library, model, tell)
+            trial(library, model, tell, times)
         except Exception as error:  # a model that fails is a row
             tell("error", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
     tell("megabytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
@@ -119,6 +124,22 @@ def report(rows: Sequence[Row]) -> list[str]:
             f"{count:4} {cause}" for cause, count in sorted(counted.items(), key=lambda item: (-item[1], item[0]))
         ]
     return [*lines, *(f"missed: {miss}" for miss in misses(rows))]
+
+
+def times(rows: Sequence[Row]) -> list[str]:
+    """Lines of text: each library's median and longest, and those of all."""
+    libraries = {row["library"]: [other for other in rows if other["library"] == row["library"]] for row in rows}
+    groups = {**libraries, "all": rows} if len(libraries) > 1 else libraries
+    lines = [f"{library:12} {len(own):3} models, {_spent(_seconds(own))}" for library, own in groups.items()]
+    return lines + [f"{row['model']}: {cause}" for row in rows for cause in _errors(row)]
+
+
+def _time(row: Row) -> str:
+    return f"{row['model']:58} {row.get('seconds', 0):6.2f} s{''.join(f'  {cause}' for cause in _errors(row))}"
+
+
+def _spent(seconds: Sequence[float]) -> str:
+    return f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s" if seconds else "no times"
 
 
 def _head() -> str:
@@ -141,10 +162,8 @@ def _word(row: Row, column: str) -> str:
 
 def _totals(rows: Sequence[Row]) -> list[str]:
     shares = " ".join(f"{_share(rows, column):9.1%}" for column in COLUMNS)
-    seconds = _seconds(rows)
-    times = f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s" if seconds else "no times"
     refused = f"{_refused(rows):.1%} of sites refused with something unfriendly in them, {_declined(rows):.1%} without"
-    return [f"{f'{len(rows)} models':58} {shares}", f"{'':58} {times}, {refused}"]
+    return [f"{f'{len(rows)} models':58} {shares}", f"{'':58} {_spent(_seconds(rows))}, {refused}"]
 
 
 def _share(rows: Sequence[Row], column: str) -> float:

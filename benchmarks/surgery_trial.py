@@ -29,8 +29,9 @@ Tell = Callable[[str, Any], None]
 Sizes = list[tuple[int, ...]]
 
 
-def trial(library: str, name: str, tell: Tell) -> None:
-    """Build, operate and examine; each answer is told as soon as it is known, so that a timeout loses none.
+def trial(library: str, name: str, tell: Tell, times: bool = False) -> None:
+    """Build, operate and, but where ``times`` are all that is asked for, examine; each answer is told as soon as it is
+    known, so that a timeout loses none.
 
     None is the answer where the source model itself cannot do what is asked. Raises whatever the model or surgery
     raises; "stage" was told before.
@@ -51,6 +52,8 @@ def trial(library: str, name: str, tell: Tell) -> None:
         spent = min(spent, *(_operate(model, example)[2] for _ in range(2)), key=lambda each: each.graph)
     tell("seconds", round(spent.graph, 3))
     tell("forward_seconds", round(spent.forward, 3))
+    if times:
+        return
     tell("edits", report.by_rule())
     tell("refusals", [asdict(refusal) for refusal in report.refusals])
     tell("finished", True)

@@ -238,6 +238,17 @@ def test_the_report_counts_models_by_cause() -> None:
     assert lines[-1] == "missed: timm: clean 0.0%, goal 95%"
 
 
+def test_times_are_told_by_library_and_of_all_and_a_failure_with_its_cause() -> None:
+    rows = [row(seconds=0.1), row(seconds=0.3), row(library="mmyolo", seconds=0.5)]
+    failed = {"library": "mmyolo", "model": "y", "stage": "surgery", "error": "ValueError: no"}
+    assert surgery_coverage.times([*rows, failed]) == [
+        "timm           2 models, median 0.20 s, longest 0.30 s",
+        "mmyolo         2 models, median 0.50 s, longest 0.50 s",
+        "all            4 models, median 0.30 s, longest 0.50 s",
+        "y: surgery: ValueError: no",
+    ]
+
+
 def test_the_table_names_a_model_of_every_family() -> None:
     timm = pytest.importorskip("timm")
     families = {family for family in timm.list_modules() if timm.list_models(module=family)}
