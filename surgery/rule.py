@@ -170,7 +170,7 @@ class Rule:
         elif not self.matches(module):
             raise LookupError(f"{edit.site} is a {type(module).__name__}, not what rule {self.name} replaces")
         else:
-            kept = evidence.take_replacement(self.name, edit.site)
+            kept = evidence.replacements.take(self.name, edit.site)
             replace_module(model, module, kept or self.replacement(module, edit.params))
 
     def _propose_modules(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
@@ -196,7 +196,7 @@ class Rule:
             return Refusal(self.name, name, f"the rule fails: {one_line(error)}")
         if reason:
             return Refusal(self.name, name, reason)
-        evidence.keep_replacement(self.name, name, new)
+        evidence.replacements.keep(self.name, name, new)
         return self.edit(name, f"{_kind(module)} -> {_kind(new)}", params)
 
     def _propose_rewrites(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
@@ -214,7 +214,7 @@ class Rule:
         for reason in dict.fromkeys([*evaluate.declined, *train.declined]):
             yield Refusal(self.name, name, reason)
         if any(counts.values()):
-            evidence.keep_rewritten(self.name, name, traced)
+            evidence.rewritten.keep(self.name, name, traced)
             params = {"rewrites": counts, "trace": traced.method}
             bound = ", for images like the example's" if traced.decided else ""
             action = f"{max(counts.values())} x {self.action(traced)} in forward{bound}"

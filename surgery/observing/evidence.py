@@ -14,6 +14,7 @@ from surgery.observing.forward import is_one_call
 from surgery.observing.names import of_module
 from surgery.observing.nesting import is_within, outer_names
 from surgery.observing.observe import Call, ModuleRun, Observation, observe
+from surgery.observing.prepared import Prepared
 from surgery.observing.receiving import holding, received_inside
 from surgery.observing.trace import Traced, Untraceable, compiled, trace
 from surgery.observing.written import written_names
@@ -53,6 +54,8 @@ class Evidence:
         self.calibration = calibration
         self.running_seconds = 0.0  # spent in forward passes of the example, and in copies of what they are given
         self.first_output: Any = _UNKNOWN  # of the model before any change
+        self.rewritten = Prepared[Traced]()  # graphs
+        self.replacements = Prepared[nn.Module]()  # modules that are to take another one's place
         self.decided = False  # a traced graph holds a shape of the example for constant
         self._whole: Observation | None = None  # of the model as it is
         self._runs: dict[str, ModuleRun] | None = None
@@ -66,8 +69,6 @@ class Evidence:
         self._modules: list[tuple[str, nn.Module]] | None = None
         self._own: dict[str, tuple[set[str], set[str]]] | None = None
         self._traced: dict[Hashable, Traced] = {}  # one for all modules that are alike
-        self._rewritten: dict[tuple[str, str], Traced] = {}
-        self._replacements: dict[tuple[str, str], nn.Module] = {}
 
     def modules(self) -> list[tuple[str, nn.Module]]:
         """All modules by qualified name, each once."""
@@ -155,8 +156,8 @@ class Evidence:
         """A module was changed. ``seen`` is a run of it since then."""
         self._modules = self._whole = self._own = None
         self._received = {}
-        self._rewritten = {key: t for key, t in self._rewritten.items() if not is_within(key[1], name)}
-        self._replacements = {key: m for key, m in self._replacements.items() if not is_within(key[1], name)}
+        self.rewritten.changed(name)
+        self.replacements.changed(name)
         if self._runs is None:
             return
         self._stale.update(outer_names(name), (name,))
@@ -200,22 +201,6 @@ class Evidence:
             expected = self.recorded(name).output if self.is_current(name) else received.copy().call(module)
             forward, _ = compiled(traced.evaluate)
             return expected, forward(module, *received.args, **received.kwargs)
-
-    def keep_rewritten(self, rule: str, name: str, traced: Traced) -> None:
-        """Hold the rewritten graphs until the edit is made."""
-        self._rewritten[rule, name] = traced
-
-    def keep_replacement(self, rule: str, name: str, module: nn.Module) -> None:
-        """Hold the module that is to take another one's place until the edit is made."""
-        self._replacements[rule, name] = module
-
-    def take_replacement(self, rule: str, name: str) -> nn.Module | None:
-        """What ``keep_replacement`` held, once."""
-        return self._replacements.pop((rule, name), None)
-
-    def take_rewritten(self, rule: str, name: str) -> Traced | None:
-        """What ``keep_rewritten`` held, once."""
-        return self._rewritten.pop((rule, name), None)
 
     def own_calls(self, sets: Iterable[frozenset[str]], inplace_only: bool = False) -> dict[str, set[str]]:
         """Modules whose own forward has all operations of one of the sets, at least one of them as a call.

@@ -17,7 +17,7 @@ def install_rewritten(
 
     Raises LookupError where the site is not what the edit says.
     """
-    if kept := evidence.take_rewritten(edit.rule, edit.site):
+    if kept := evidence.rewritten.take(edit.rule, edit.site):
         install(module, kept)
         return
     traced = evidence.traced(edit.site, edit.params["trace"])

@@ -175,7 +175,7 @@ class PatternEntry(Entry):
         for reason in dict.fromkeys([*evaluate.declined, *train.declined]):
             yield Refusal(self.name, name, reason)
         if train.count or evaluate.count:
-            evidence.keep_rewritten(self.name, name, traced)
+            evidence.rewritten.keep(self.name, name, traced)
             counts = {"train": train.count, "eval": evaluate.count}
             made = {target for graph in graphs for target in new_modules(graph)}
             still = {target for graph in graphs for target in called(graph.nodes)} - made

@@ -84,7 +84,7 @@ class GateInForward(Rule):
             removed = _rewrite_both(traced, made)
         except LookupError as error:
             return Refusal(self.name, site, str(error))
-        evidence.keep_rewritten(self.name, site, traced)
+        evidence.rewritten.keep(self.name, site, traced)
         params = {"rewrites": _counts(gates), "trace": traced.method, "gates": made, "removed": removed}
         return self.edit(site, f"{len(gates)} x gate -> constant per channel in forward", params)
 

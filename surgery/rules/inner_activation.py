@@ -75,7 +75,7 @@ class InnerRule(Rule):
         counts = self._rewrite_both(leave, traced)
         if not any(counts.values()):
             return Refusal(self.name, name, "its traced forward makes other calls than were seen")
-        evidence.keep_rewritten(self.name, name, traced)
+        evidence.rewritten.keep(self.name, name, traced)
         params = {"rewrites": counts, "trace": traced.method, "leave": leave}
         return self.edit(name, f"{max(counts.values())} x {self.name.replace('_to_', ' -> ')} in forward", params)
 

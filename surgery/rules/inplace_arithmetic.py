@@ -44,7 +44,7 @@ class NotInplaceArithmetic(Rule):
                 yield Refusal(self.name, name, f"overwrites an activation's output; cannot trace it: {traced.reason}")
                 continue
             counts = {"train": self.rewrite(traced.train).count, "eval": self.rewrite(traced.evaluate).count}
-            evidence.keep_rewritten(self.name, name, traced)
+            evidence.rewritten.keep(self.name, name, traced)
             yield self.edit(name, "inplace arithmetic -> new values", {"rewrites": counts, "trace": traced.method})
 
     def rewrite(self, graph: fx.Graph) -> Rewrites:
