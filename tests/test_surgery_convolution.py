@@ -181,7 +181,7 @@ def test_a_series_starts_as_the_large_kernel_s_middle() -> None:
 
 @pytest.mark.parametrize("taps", range(6, 40))
 def test_tiles_cover_every_tap_once(taps: int) -> None:
-    from surgery.rules.large_kernel import tiles
+    from surgery.rule_parts.tiles import tiles
 
     pieces = tiles(taps)
     assert [p.start + p.taken for p in pieces] == [0, *(p.start + p.size for p in pieces[:-1])]

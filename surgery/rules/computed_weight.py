@@ -34,7 +34,7 @@ from surgery.rule_parts.plain_convolution import (
     with_settings_of,
 )
 from surgery.rule_parts.tied import tied_to
-from surgery.rules.large_kernel import LARGEST
+from surgery.rule_parts.tiles import LARGEST
 
 
 class SamePad2d(nn.Module):

@@ -20,7 +20,7 @@ from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rewrites, Rule
 from surgery.rule_parts.operator_names import CONVOLUTION
 from surgery.rule_parts.plain_convolution import CONV2D, both, is_plain, sides_of
-from surgery.rules.large_kernel import LARGEST, tiles
+from surgery.rule_parts.tiles import LARGEST, tiles
 
 
 class SplitLargeKernelCalls(Rule):

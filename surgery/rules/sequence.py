@@ -11,7 +11,7 @@ from surgery.observing.names import behaves_as
 from surgery.record import Refusal
 from surgery.rule import Example, Promise, Rule, Stage
 from surgery.rule_parts.tied import tied_to
-from surgery.rules.large_kernel import LARGEST
+from surgery.rule_parts.tiles import LARGEST
 
 LARGEST_POOL = 3
 
