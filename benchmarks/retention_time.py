@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from retention_measure import Place
 from retention_trials import SOURCE, Told, Trial
 
-# Seconds of an epoch of the lite model with its teacher, one thread of a slow core with a neighbour.
+# Seconds of an epoch of the lite model with its teacher, one thread, as many trials as cores.
 EPOCH = {
-    "mobilenet_v3_small": 45,
-    "mobilenet_v3_large": 95,
-    "efficientnet_b0": 165,
-    "convnext_atto": 130,
-    "yolov8_n": 240,
+    "mobilenet_v3_small": 17,
+    "mobilenet_v3_large": 41,
+    "efficientnet_b0": 88,
+    "convnext_atto": 44,
+    "yolov8_n": 63,
 }
-OTHER = 100  # of a model that is not among them
+OTHER = 60  # of a model that is not among them
 # Of such an epoch: the source learns without a teacher; what surgery and its measurement take, and reconstruction.
 UNTAUGHT, SURGERY, RECONSTRUCTION = 0.8, 0.6, 1.2
 
