@@ -83,6 +83,19 @@ def test_calls_in_train_mode_alone_are_told() -> None:
     assert "did not run in eval mode" in left.reason
 
 
+def test_a_layer_that_has_a_call_s_name_is_no_call() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(x) if self.norm.training or x.is_floating_point() else x
+
+    _, report = surgery.lite(between(Block()), example_inputs=X)
+    assert not report.left_alone
+
+
 def test_what_named_rules_and_sites_leave_is_left_on_purpose() -> None:
     model = nn.Sequential(nn.SiLU(), nn.Conv2d(4, 4, 7), nn.GELU(), nn.Conv2d(4, 4, 1))
     assert not surgery.lite(model, ["silu_to_relu"], X)[1].left_alone
