@@ -31,8 +31,8 @@ NAMES = (
     *("demo_detection_finetune", "demo_detection_scratch", "demo_detection_short", "demo_finetune"),
     *("demo_finetune_adamw", "demo_finetune_short", "demo_finetune_transformer", "demo_scratch"),
     *("demo_scratch_adamw", "demo_scratch_transformer"),
-    *("demo_segmentation_finetune", "demo_segmentation_scratch", "demo_segmentation_short", "demo_short"),
-    *("demo_short_transformer",),
+    *("demo_segmentation_finetune", "demo_segmentation_finetune_short", "demo_segmentation_scratch"),
+    *("demo_segmentation_short", "demo_short", "demo_short_transformer"),
     *("detection_finetune_30", "detection_ppyoloe_80", "detection_rtmdet_300", "detection_yolov5_300"),
     *("detection_yolov6_400", "detection_yolov7_300", "detection_yolov8_500", "detection_yolox_300"),
     *("finetune_30", "segmentation_60", "segmentation_finetune_30"),
@@ -70,8 +70,8 @@ def miniature(name: str, **changes: object) -> Schedule:
 
 def test_every_file_is_read_and_known_here() -> None:
     assert tuple(library.load(REPOSITORY).schedules) == tuple(SCHEDULES) == NAMES
-    assert len(NAMES) == 29
-    assert [len(of(task)) for task in ("classification", "segmentation", "detection")] == [13, 5, 11]
+    assert len(NAMES) == 30
+    assert [len(of(task)) for task in ("classification", "segmentation", "detection")] == [13, 6, 11]
 
 
 @pytest.mark.parametrize("name", NAMES)
