@@ -28,7 +28,8 @@ REPOSITORY = Path(__file__).parents[1]
 SCHEDULES = {file.stem: file for file in sorted((REPOSITORY / "configs" / "schedules").glob("*.yaml"))}
 NAMES = (
     *("classification_150", "classification_600", "classification_600_autoaugment"),
-    *("demo_detection_finetune", "demo_detection_scratch", "demo_detection_short", "demo_finetune"),
+    *("demo_detection_finetune", "demo_detection_finetune_long", "demo_detection_scratch"),
+    *("demo_detection_short", "demo_finetune"),
     *("demo_finetune_adamw", "demo_finetune_short", "demo_finetune_transformer", "demo_scratch"),
     *("demo_scratch_adamw", "demo_scratch_transformer"),
     *("demo_segmentation_finetune", "demo_segmentation_finetune_short", "demo_segmentation_scratch"),
@@ -70,8 +71,8 @@ def miniature(name: str, **changes: object) -> Schedule:
 
 def test_every_file_is_read_and_known_here() -> None:
     assert tuple(library.load(REPOSITORY).schedules) == tuple(SCHEDULES) == NAMES
-    assert len(NAMES) == 30
-    assert [len(of(task)) for task in ("classification", "segmentation", "detection")] == [13, 6, 11]
+    assert len(NAMES) == 31
+    assert [len(of(task)) for task in ("classification", "segmentation", "detection")] == [13, 6, 12]
 
 
 @pytest.mark.parametrize("name", NAMES)
