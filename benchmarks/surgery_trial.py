@@ -23,7 +23,9 @@ REWRITES, REMOVED = "rewrites", "removed"
 RULES = tuple(surgery.rules())  # found here, so that processes that are forked later need not
 # What torch imports when shapes are first computed without data, once in a process: a second.
 import_module("torch._dynamo")
-REPEATED_BELOW = 2.0  # seconds: shorter surgery is timed three times, and the shortest counts
+# Seconds: shorter surgery is timed three times, and the shortest counts. The first in a process pays for what is loaded
+# and compiled once, a tenth of a second.
+REPEATED_BELOW = 8.0
 
 Tell = Callable[[str, Any], None]
 Sizes = list[tuple[int, ...]]
