@@ -70,7 +70,8 @@ def _in_training(evidence: Evidence) -> Iterator[LeftAlone]:
         if evidence.has_run(name) and _knows_training(module):
             made = {call.function for call in evidence.calls(name)}
             for call in sorted(written_names(module) & wanted - made):
-                if not hasattr(module, call):  # a layer of that name, such as `self.norm`, runs as a module
+                # A layer of that name, such as `self.norm`, is no call.
+                if not isinstance(getattr(module, call, None), nn.Module):
                     yield LeftAlone(name, call, 0, IN_TRAINING)
 
 

@@ -243,8 +243,8 @@ def test_times_are_told_by_library_and_of_all_and_a_failure_with_its_cause() -> 
     failed = {"library": "mmyolo", "model": "y", "stage": "surgery", "error": "ValueError: no"}
     assert surgery_coverage.times([*rows, failed]) == [
         "timm           2 models, median 0.20 s, longest 0.30 s",
-        "mmyolo         2 models, median 0.50 s, longest 0.50 s",
-        "all            4 models, median 0.30 s, longest 0.50 s",
+        "mmyolo         1 models, median 0.50 s, longest 0.50 s",
+        "all            3 models, median 0.30 s, longest 0.50 s",
         "y: surgery: ValueError: no",
     ]
 

@@ -92,8 +92,18 @@ def test_a_layer_that_has_a_call_s_name_is_no_call() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.norm(x) if self.norm.training or x.is_floating_point() else x
 
+    class Method(Block):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gelu = F.gelu
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.gelu(x) if self.training else self.norm(x)
+
     _, report = surgery.lite(between(Block()), example_inputs=X)
     assert not report.left_alone
+    _, report = surgery.lite(between(Method()), example_inputs=X)
+    assert [(left.site, left.call) for left in report.left_alone] == [("1", "gelu")]
 
 
 def test_what_named_rules_and_sites_leave_is_left_on_purpose() -> None:
