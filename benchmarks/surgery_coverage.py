@@ -55,6 +55,9 @@ def main() -> int:
     chosen = surgery_models.chosen(options.library, options.only, options.subset)
     if not chosen:
         parser.error("no such model")
+    for name in options.only or ():
+        if not surgery_models.chosen(options.library, [name], options.subset):
+            parser.error(f"no such model: {name}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes to come
     if not options.times:
         # glibc would keep what large tensors leave free in its heap, in pieces: 17 GB instead of 7 for the largest

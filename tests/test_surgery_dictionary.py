@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from calling import Calls, X
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
@@ -17,8 +18,6 @@ import surgery
 from surgery import Pattern, any_module, dictionary_rules, get_replacement_dict_default, replace_unsupported_layers
 from surgery.operating.verify import difference
 from surgery.rule import Stage
-
-X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class ConvNormAct(nn.Module):
@@ -28,17 +27,6 @@ class ConvNormAct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.norm(self.conv(x)))
-
-
-class Calls(nn.Module):
-    """One line of somebody's forward."""
-
-    def __init__(self, code: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self.code = code
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.code(x) * 1.0
 
 
 class Untraceable(nn.Module):
