@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+# mmengine's yapf keeps a cache, which a process may read while another writes it for the first time. pytest imports
+# this file before it starts the processes that share the tests, and so the cache is whole when they need it.
+import yapf  # noqa: F401
+
 if TYPE_CHECKING:
     from small_build import SmallBuild
 
