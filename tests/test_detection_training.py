@@ -250,6 +250,14 @@ def test_a_training_that_was_killed_ends_with_the_same_weights(
         assert torch.equal(weight, resumed.state_dict()[key]), key
 
 
+def test_statistics_are_measured_anew_unless_the_schedule_keeps_the_running_averages(fit: Fit, tmp_path: Path) -> None:
+    measured = fit("yolox_nano", tmp_path / "measured", taught=False).state_dict()
+    running = fit("yolox_nano", tmp_path / "running", taught=False, statistics="running").state_dict()
+    for key, value in measured.items():
+        is_statistic = key.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        assert torch.equal(value, running[key]) != is_statistic, key
+
+
 def test_gradients_are_shortened_to_the_schedule_s_length(fit: Fit, tmp_path: Path) -> None:
     """One step of SGD at rate 1 moves the weights by the gradient: by at most the length that is allowed."""
     plain = {

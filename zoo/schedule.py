@@ -60,6 +60,7 @@ class Schedule(Config):
     label_smoothing: Fraction = 0.0
     max_grad_norm: AboveZero | None = None  # longer gradients, of all weights, are scaled to this
     ema_decay: Fraction | None = None  # exponential moving average of the weights, per iteration
+    statistics: Literal["measured", "running"] = "measured"  # of BatchNorm, in what is evaluated and kept
     distillation: Distillation | None = Distillation()  # used where the model has a teacher
     anneal_epochs: NotNegative = 0.0  # while replaced activations turn from the source's into their replacement
     augmentation: Literal["none", "shift", "crop_flip"] = "none"  # how a part is cropped is the task's

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import surgery
 from zoo import layouts
 from zoo.config import Preprocessing
 from zoo.data.summary import read_summary
@@ -19,7 +18,7 @@ from zoo.predicting.predictions import ClassScores
 from zoo.preprocess import Transform, normalised
 from zoo.recipe import Export
 from zoo.schedule import Distillation, Schedule
-from zoo.training import devices
+from zoo.training import devices, statistics
 from zoo.training.crops import cropped_input, require_crop
 from zoo.training.features import feature_distance, recorded
 from zoo.training.images import ImageSet, batches, training_loader
@@ -108,15 +107,14 @@ def fit(
     stages = taught_stages(schedule.distillation, taught, model, preprocessing.size, name)
     objective = ClassificationLoss(preprocessing, schedule.label_smoothing, schedule.distillation, taught, stages)
 
-    def measure_statistics(student: nn.Module) -> None:
+    def settle(student: nn.Module) -> None:
         measured_on = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
-        device = next(student.parameters()).device
-        surgery.reestimate_batchnorm(student, (batch.to(device) for batch in measured_on))
+        statistics.settle(student, schedule, measured_on)
 
     def top1(student: nn.Module) -> float:
-        measured = copy.deepcopy(student)
-        measure_statistics(measured)
-        right, _, count = _right(measured, validation, preprocessing)
+        settled = copy.deepcopy(student)
+        settle(settled)
+        right, _, count = _right(settled, validation, preprocessing)
         return right / count
 
     loader = training_loader(training, schedule.batch_size, schedule.workers)
@@ -124,7 +122,7 @@ def fit(
         model, objective, loader, top1, schedule, metric=METRIC, name=name, folder=folder, key=key, hooks=hooks
     )
     if devices.is_first():  # the others' models are thrown away
-        measure_statistics(model)
+        settle(model)
     return replace(trained, stages=stages)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-import surgery
 from zoo import layouts
 from zoo.config import Preprocessing
 from zoo.data.summary import read_summary
@@ -22,7 +21,7 @@ from zoo.detection.placing import into_image
 from zoo.detection.suppression import Detections, detections
 from zoo.preprocess import normalised, placement
 from zoo.schedule import Schedule
-from zoo.training import devices
+from zoo.training import devices, statistics
 from zoo.training.images import batches, training_loader
 from zoo.training.inputs import drawn, spaced
 from zoo.training.stages import taught_stages
@@ -113,15 +112,14 @@ def fit(
     taught = None if teacher is None else _frozen(teacher, layout)
     stages = taught_stages(schedule.distillation, taught, model, preprocessing.size, name)
 
-    def measure_statistics(student: nn.Module) -> None:
+    def settle(student: nn.Module) -> None:
         measured_on = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
-        device = next(student.parameters()).device
-        surgery.reestimate_batchnorm(student, (batch.to(device) for batch in measured_on))
+        statistics.settle(student, schedule, measured_on)
 
     def mean_average_precision(student: nn.Module) -> float:
-        measured = copy.deepcopy(student)
-        measure_statistics(measured)
-        return _figures(measured, validation, labels)[METRIC]
+        settled = copy.deepcopy(student)
+        settle(settled)
+        return _figures(settled, validation, labels)[METRIC]
 
     trained = train(
         model,
@@ -138,7 +136,7 @@ def fit(
         compiled="backbone",  # the neck's features are read, and the head's loss is not its forward
     )
     if devices.is_first():  # the others' models are thrown away
-        measure_statistics(model)
+        settle(model)
     return replace(trained, stages=stages)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-import surgery
 from zoo import layouts
 from zoo.config import Preprocessing
 from zoo.data.summary import read_summary
@@ -24,7 +23,7 @@ from zoo.segmentation.loss import SegmentationLoss, outputs_of
 from zoo.segmentation.metric import class_iou, confusion, mean_iou, pixel_accuracy
 from zoo.segmentation.placing import taken_back
 from zoo.segmentation.samples import LabelledSet
-from zoo.training import devices
+from zoo.training import devices, statistics
 from zoo.training.crops import cropped_input, require_crop
 from zoo.training.images import batches, training_loader
 from zoo.training.inputs import drawn, spaced
@@ -111,22 +110,21 @@ def fit(
     stages = taught_stages(schedule.distillation, taught, model, preprocessing.size, name)
     objective = SegmentationLoss(preprocessing, schedule.label_smoothing, schedule.distillation, taught, stages)
 
-    def measure_statistics(student: nn.Module) -> None:
+    def settle(student: nn.Module) -> None:
         measured_on = calibration_batches(data, preprocessing, schedule.batch_size, STATISTICS_BATCHES, schedule.seed)
-        device = next(student.parameters()).device
-        surgery.reestimate_batchnorm(student, (batch.to(device) for batch in measured_on))
+        statistics.settle(student, schedule, measured_on)
 
     def miou(student: nn.Module) -> float:
-        measured = copy.deepcopy(student)
-        measure_statistics(measured)
-        return mean_iou(_confusion(measured, validation, preprocessing))
+        settled = copy.deepcopy(student)
+        settle(settled)
+        return mean_iou(_confusion(settled, validation, preprocessing))
 
     loader = training_loader(training, schedule.batch_size, schedule.workers)
     trained = train(
         model, objective, loader, miou, schedule, metric=METRIC, name=name, folder=folder, key=key, hooks=hooks
     )
     if devices.is_first():  # the others' models are thrown away
-        measure_statistics(model)
+        settle(model)
     return replace(trained, stages=stages)
 
 
