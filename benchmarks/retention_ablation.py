@@ -25,7 +25,7 @@ def ablations(figures: Figures) -> list[str]:
     models = sorted({each.model for each in figures.results if each.start in only or each.training in _own_trainings()})
     lines = []
     for model in models:
-        lines += [f"## What each part gives: {model}\n", *start_table(figures, model), MORE]
+        lines += [f"### What each part gives: {model}\n", *start_table(figures, model), MORE]
         lines += teaching_table(figures, model)
     return lines
 

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from retention_trials import ARMS, SEEDS, Trial, source, trial
@@ -18,9 +18,14 @@ Seeds = Mapping[int, float]  # a figure of each seed
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured, by trial."""
+    """What was measured, by trial, from one kind of source."""
 
     results: Mapping[Trial, Mapping[str, Any]]
+
+    @classmethod
+    def among(cls, results: Mapping[Trial, Mapping[str, Any]], *, long: bool) -> "Figures":
+        """Those from the sources that are trained to their end, or those from the others."""
+        return cls({replace(each, is_long=False): own for each, own in results.items() if each.is_long is long})
 
     def metric(self, model: str) -> str:
         """What the model's figures are, for people."""
@@ -41,6 +46,12 @@ class Figures:
             return {}
         measured = {seed: self.results.get(trial(model, seed, arm, epochs)) for seed in self.seeds(model)}
         return {seed: float(own["value"]) for seed, own in measured.items() if own is not None}
+
+    def settled(self, model: str, epochs: int) -> Seeds:
+        """(a)'s with BatchNorm's statistics measured anew behind the training; before any, nothing is measured."""
+        a = ARMS["a"]
+        own = {seed: self.results[trial(model, seed, a, epochs)].get("settled") for seed in self.of(model, a, epochs)}
+        return {seed: float(value) for seed, value in own.items() if value is not None}
 
     def arms(self, model: str, epochs: int) -> tuple[Seeds, Seeds]:
         """Both arms', of the seeds that have both."""
@@ -102,6 +113,8 @@ def trained(figures: Figures, model: str) -> Verdict:
         is_met, words = mean(b) <= SHARE * mean(a) + ROUNDING, f"{words}, goal {points(SHARE * mean(a))}"
     else:
         is_met, words = mean(b) <= mean(a) + ROUNDING, f"{words}, goal no more than that"
+    if settled := figures.lost(model, figures.settled(model, GOAL_EPOCHS)):
+        words += f"; with its statistics measured anew (a) {points(mean(settled))}"
     return Verdict("met" if is_met else "missed", model, words + _seeds(a))
 
 

@@ -9,7 +9,7 @@ from retention_trials import Trial
 
 from zoo.atomic import write_text
 
-FIELDS = ("trial", "key", "metric", "value", "seconds")
+FIELDS = ("trial", "key", "metric", "value", "settled", "seconds")
 
 
 def read(file: Path) -> dict[Trial, dict[str, Any]]:
@@ -21,5 +21,5 @@ def read(file: Path) -> dict[Trial, dict[str, Any]]:
 def write(file: Path, results: Mapping[Trial, Mapping[str, Any]]) -> None:
     """These and no others: what was measured with other settings than the present ones goes."""
     ordered = sorted(results.items(), key=lambda pair: pair[0].name)
-    rows = ({field: {**result, "trial": trial.name}[field] for field in FIELDS} for trial, result in ordered)
+    rows = ({field: {**result, "trial": trial.name}.get(field) for field in FIELDS} for trial, result in ordered)
     write_text(file, "".join(json.dumps(row) + "\n" for row in rows))

@@ -130,6 +130,11 @@ def _measured(place: Place, trial: Trial, told: Told) -> dict[str, Any]:
     took = time.perf_counter() - start
     metrics = json.loads((folder / "metrics.json").read_bytes())
     metric = metric_of(told)
+    anew = None
+    if told.step == "train" and told.settings["schedule"]["statistics"] == "running":
+        from retention_settled import settled  # imports torch, and only trials need it
+
+        anew = settled(told.settings, upstream, folder / "model.safetensors")
     curve = folder / "curve.jsonl"
     return {
         "trial": trial.name,
@@ -137,6 +142,7 @@ def _measured(place: Place, trial: Trial, told: Told) -> dict[str, Any]:
         "step": told.step,
         "metric": metric,
         "value": metrics[metric],
+        "settled": anew,
         "seconds": round(metrics.get("seconds", took), 1),  # of a training, interrupted runs too
         "metrics": metrics,
         "curve": [json.loads(line) for line in curve.read_text().splitlines()] if curve.is_file() else [],

@@ -1,7 +1,8 @@
 """docs/retention.md, its plot and its figures, of what retention.py has measured so far, and how its goals stand."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import retention_kept
 import retention_trials as trials
@@ -10,44 +11,27 @@ from retention_figures import GOAL_EPOCHS, SHARE, Figures, Verdict, mean, points
 from retention_measure import Place
 from retention_plot import plot
 from retention_table import table
-from retention_trials import EPOCHS, MODELS, SEEDS
+from retention_trials import EPOCHS, MODELS, SEEDS, Trial
+from retention_words import INTRODUCTION, LONG
 
 from zoo.atomic import write_text
 from zoo.durations import duration
 
-INTRODUCTION = """\
-# What surgery and training keep of a model's accuracy
-
-Written by `python benchmarks/retention.py --report`; `python benchmarks/retention.py` measures, and goes on with what
-is missing. The images are digit scenes, a stand-in: what is compared here are two ways of doing the same thing to the
-same models for the same number of epochs, not accuracies on real data.
-
-- **Source**: one for each model, as a published model is one, trained here from scratch as the demo profile trains it.
-  The seed decides on the order of the images, their augmentation, and which of them a warm start is measured on; the
-  images are always the same.
-- **(a) bare replacement**: every layer that the rules replace gives way to its replacement, and nothing is measured: a
-  removed gate is an identity, BatchNorm keeps the source's statistics or, where it is new, those it is made with. Then
-  plain training on the labels, from the source's other weights. A convolution that can be split exactly is split
-  exactly here too, since that is no option.
-- **(b) this project's path**: surgery as the recipe has it (mean gates folded, new BatchNorm fitted, its statistics
-  measured anew, on images without labels), then the same training with the source as teacher: of its logits or, for
-  a detector, of what its neck gives.
-- **Equal in both**: the profile's fine-tuning schedule (optimizer, learning rate, warm-up, moving average of the
-  weights), the augmentation, the seeds and the number of epochs. Each number of epochs is a training of its own, whose
-  learning rate falls to zero at its end. What the teacher's forward costs comes on top in (b).
-- **BatchNorm after training**: a task's own training ends with measuring BatchNorm's statistics anew. That is part of
-  the training of both arms, which favours (a). At 0 epochs nothing of (a) is measured anew.
-- **Measured** are the weights after the last epoch, none chosen by their accuracy, by the task's own metric on all
-  validation images. Points lost are the source's accuracy minus the model's. They are negative where a model gained:
-  its epochs come on top of the source's. Guessing one of ten classes is right in 10 %.
-
-Figures are means over the seeds, in brackets the smallest and the largest.
-"""
+Results = Mapping[Trial, Mapping[str, Any]]
 
 
 def goals(place: Place) -> list[str]:
-    """A line for each model and goal."""
-    return [str(each) for each in verdicts(Figures(place.results()), MODELS)]
+    """A line for each model and goal, from either kind of source."""
+    return lines(place.results())
+
+
+def lines(results: Results) -> list[str]:
+    """How the goals stand, of these figures."""
+    return [
+        f"{each}{', from a source trained to its end' if is_long else ''}"
+        for is_long in (False, True)
+        for each in verdicts(Figures.among(results, long=is_long), MODELS)
+    ]
 
 
 def write(place: Place, docs: Path) -> list[str]:
@@ -55,27 +39,35 @@ def write(place: Place, docs: Path) -> list[str]:
     results = place.results()
     if place.kept is not None:
         retention_kept.write(place.kept, results)
-    figures = Figures(results)
+    short, long = (Figures.among(results, long=is_long) for is_long in (False, True))
     chosen = trials.experiment(MODELS, SEEDS, EPOCHS)
     done = sum(each in results for each in chosen)
     spent = duration(sum(result["seconds"] for result in results.values()))
-    judged = verdicts(figures, MODELS)
     parts = [
         INTRODUCTION,
         f"Measured so far: {done} of {len(chosen)} figures of the experiment and {len(results) - done} others, in "
         f"{spent} of one thread.\n",
         "![Accuracy over epochs, both arms and the source](retention.svg)\n",
-        "## Goals\n",
-        *standing(judged),
-        "## Right after surgery, before any training\n",
+        *section(short),
+        LONG,
+        *section(long),
+    ]
+    write_text(docs / "retention.md", "\n".join(parts).rstrip("\n") + "\n")
+    write_text(docs / "retention.svg", plot(short, MODELS))
+    return lines(results)
+
+
+def section(figures: Figures) -> list[str]:
+    """The goals and the tables, from one kind of source."""
+    return [
+        "### Goals\n",
+        *standing(verdicts(figures, MODELS)),
+        "### Right after surgery, before any training\n",
         *untrained_table(figures, MODELS),
-        "## After training\n",
+        "### After training\n",
         *trained_table(figures, MODELS),
         *ablations(figures),
     ]
-    write_text(docs / "retention.md", "\n".join(parts).rstrip("\n") + "\n")
-    write_text(docs / "retention.svg", plot(figures, MODELS))
-    return [str(each) for each in judged]
 
 
 def standing(judged: Sequence[Verdict]) -> list[str]:
@@ -111,8 +103,10 @@ def trained_table(figures: Figures, models: Iterable[str]) -> list[str]:
                 lost = [figures.lost(model, values) for values in (a, b)]
                 share = f"{points(mean(lost[1]) / mean(lost[0]))} %" if mean(lost[0]) > 0 else "(a) lost none"
                 both = [spread(a), spread(b), *(spread(each, "") for each in lost)]
-                rows.append([model, str(epochs), _source(figures, model), *both, share, _of(a)])
-    heads = ["model", "epochs", "source", "(a)", "(b)", "points lost by (a)", "by (b)", "(b) of (a)", "seeds"]
+                anew = spread(figures.lost(model, figures.settled(model, epochs)), "")
+                rows.append([model, str(epochs), _source(figures, model), *both, share, anew, _of(a)])
+    heads = ["model", "epochs", "source", "(a)", "(b)", "points lost by (a)", "by (b)", "(b) of (a)"]
+    heads += ["by (a), measured anew", "seeds"]
     goal = f"At {GOAL_EPOCHS} epochs the share is to be {SHARE * 100:.0f} % at most.\n"
     return [goal, *table(heads, rows)]
 

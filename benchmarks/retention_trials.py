@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +15,22 @@ SEEDS, EPOCHS = (0, 1, 2), (0, 1, 2, 5)
 FIRST = frozenset({0, 2})  # epochs that the goals are about, measured before the others
 ABLATED, ABLATION_EPOCHS = ("mobilenet_v3_small",), 2
 PROFILE = "demo"
+# Images that measure: 1,000 and 300, as a build has them, tell no difference below a point.
+VAL = {"digit_scenes": 3000, "digit_scenes_detection": 600}
 
 SOURCE, NOTHING = "source", "none"
 SOURCE_SEED = 0  # a published model is one, whatever is then done to it
+# Sources that more training gives nothing any more, as published ones are. They are fine-tuned at a share of their own
+# learning rate, as configs/schedules/finetune_30 is at one of classification_150's.
+LONG_EPOCHS = {
+    "mobilenet_v3_small": 16,
+    "mobilenet_v3_large": 10,
+    "efficientnet_b0": 8,
+    "convnext_atto": 12,
+    "yolov8_n": 8,
+}
+OTHER_LONG = 3  # of a model that is not among them, times the profile's
+LONG_RATE = 0.2
 OWN = None  # what the recipe and the profile's schedule say, unchanged
 
 # Of the warm start, everything and nothing. The steps see about as many batches as an epoch of the digit scenes has.
@@ -53,12 +66,14 @@ class Training:
     """Changes in the profile's fine-tuning schedule; all that is not named is the schedule's own."""
 
     teacher: bool
+    statistics: str = "measured"  # of BatchNorm, or its running averages
     distillation: Mapping[str, Any] | None = None  # of the schedule's own
     anneal_epochs: float | None = None
 
 
 TRAININGS = {
-    "plain": Training(teacher=False),
+    "plain": Training(teacher=False, statistics="running"),
+    "untaught": Training(teacher=False),
     "taught": Training(teacher=True),
     "features": Training(teacher=True, distillation={"weight": 0.0, "features": FEATURES}),
     "annealed": Training(teacher=False, anneal_epochs=ANNEAL_EPOCHS),
@@ -68,10 +83,10 @@ TRAININGS = {
 ARMS = {"a": ("bare", "plain"), "b": ("warm", "taught")}
 # Of the second ablation: what is on beside the warm start of the recipe.
 TEACHING = {
-    "nothing more": ("warm", "plain"),
+    "nothing more": ("warm", "untaught"),
     "logits": ("warm", "taught"),
     "features": ("warm", "features"),
-    "reconstruction": ("reconstruction", "plain"),
+    "reconstruction": ("reconstruction", "untaught"),
     "annealing": ("warm", "annealed"),
     "all four together": ("reconstruction", "together"),
     "logits after a refit": ("refit", "taught"),
@@ -80,25 +95,31 @@ TEACHING = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One figure: a model and a seed, what it starts from, how it is trained and for how many epochs."""
+    """One figure: a model and a seed, what it starts from, how it is trained and for how many epochs.
+
+    ``is_long``: its source is the one of LONG_EPOCHS.
+    """
 
     model: str
     seed: int
     start: str
     training: str = NOTHING
     epochs: int = 0
+    is_long: bool = False
 
     @property
     def name(self) -> str:
         """Also a path."""
-        return f"{self.model}/seed-{self.seed}/{self.start}.{self.training}.{self.epochs}"
+        long = "-long" if self.is_long else ""
+        return f"{self.model}/seed-{self.seed}{long}/{self.start}.{self.training}.{self.epochs}"
 
     @classmethod
     def named(cls, name: str) -> "Trial":
         """The trial of that name; raises ValueError."""
         model, seed, rest = name.split("/")
         start, training, epochs = rest.split(".")
-        return cls(model, int(seed.removeprefix("seed-")), start, training, int(epochs))
+        number, _, long = seed.removeprefix("seed-").partition("-")
+        return cls(model, int(number), start, training, int(epochs), long == "long")
 
     @property
     def is_known(self) -> bool:
@@ -110,7 +131,9 @@ class Trial:
         """What has to be there before."""
         if self.start == SOURCE:
             return None
-        return Trial(self.model, self.seed, self.start) if self.epochs else source(self.model)
+        if self.epochs:
+            return replace(self, training=NOTHING, epochs=0)
+        return replace(source(self.model), is_long=self.is_long)
 
 
 def source(model: str) -> Trial:
@@ -122,6 +145,11 @@ def trial(model: str, seed: int, arm: tuple[str, str], epochs: int) -> Trial:
     """Of an arm; before any training, what it starts from is all there is."""
     start, training = arm
     return Trial(model, seed, start, training if epochs else NOTHING, epochs)
+
+
+def long(chosen: Iterable[Trial]) -> list[Trial]:
+    """The same from the sources of LONG_EPOCHS."""
+    return [replace(each, is_long=True) for each in chosen]
 
 
 def experiment(models: Sequence[str], seeds: Sequence[int], epochs: Sequence[int]) -> list[Trial]:
@@ -190,8 +218,11 @@ class Told:
 
     @property
     def data(self) -> dict[str, Any]:
-        """Of the data step; the images are the same whatever the seed."""
-        return plan.data_settings(self.model.task.dataset, self.model.dataset)
+        """Of the data step, but for how many images measure; they are the same whatever the seed."""
+        name = self.model.task.dataset
+        settings = plan.data_settings(name, self.model.dataset)
+        settings["dataset"]["parameters"] |= {"val": VAL[name]}
+        return settings
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -204,10 +235,16 @@ class Told:
             return settings
         schedule = settings["schedule"]
         schedule["seed"] = self.trial.seed
+        if self.trial.is_long and self.step == "baseline":
+            schedule["epochs"] = LONG_EPOCHS.get(self.trial.model, OTHER_LONG * schedule["epochs"])
         if self.step == "train":
+            if self.trial.is_long:
+                source = plan.STEPS["baseline"].settings(self.model)["schedule"]
+                schedule["optimizer"]["lr"] = LONG_RATE * source["optimizer"]["lr"]
             training = TRAININGS[self.trial.training]
             settings["teacher"] = training.teacher
             schedule["epochs"] = self.trial.epochs
+            schedule["statistics"] = training.statistics
             own = schedule["distillation"] or {}
             schedule["distillation"] = own | dict(training.distillation or {}) if training.teacher else None
             if training.anneal_epochs is not None:

@@ -70,6 +70,7 @@ def test_the_arms_are_bare_and_as_the_pipeline_has_it(model: str) -> None:
     assert started == {"gates": False, "norms": False, "statistics": False, "refit": False, "reconstruction_steps": 0}
     trained = told(model, 1, bare, plain, 5).settings
     assert (trained["teacher"], trained["schedule"]["distillation"]) == (False, None)
+    assert trained["schedule"]["statistics"] == "running"
 
     own = told(model, 1, warm)
     build = plan.STEPS["surgery"].settings(own.model)
@@ -80,12 +81,45 @@ def test_the_arms_are_bare_and_as_the_pipeline_has_it(model: str) -> None:
     assert ours == in_build | {"schedule": in_build["schedule"] | {"seed": 1, "epochs": 5}}
     assert ours["teacher"] is True
     assert ours["schedule"]["distillation"]["weight"] > 0
+    assert ours["schedule"]["statistics"] == "measured"
 
     # All that is left is the same in both arms.
-    assert trained["schedule"] | {"distillation": None} == ours["schedule"] | {"distillation": None}
+    own = {"distillation": None, "statistics": None}
+    assert trained["schedule"] | own == ours["schedule"] | own
     source = told(model, 1, "source").settings
     assert source["schedule"]["seed"] == 1
     assert source["weights"] == "scratch"
+
+
+@pytest.mark.parametrize("model", trials.MODELS)
+def test_long_sources_are_trained_for_longer_and_what_starts_from_them_at_a_lower_rate(model: str) -> None:
+    short = trials.experiment([model], [1], [0, 2])
+    for each, longer in zip(short, trials.long(short), strict=True):
+        assert Trial.named(longer.name) == longer
+        assert (each.needs is None) == (longer.needs is None)
+        assert longer.needs is None or longer.needs == replace(each.needs or each, is_long=True)
+        expected, settings = Told(REAL, each).settings, Told(REAL, longer).settings
+        if each.start == "source":
+            expected["schedule"]["epochs"] = trials.LONG_EPOCHS[model]
+            assert trials.LONG_EPOCHS[model] > Told(REAL, each).settings["schedule"]["epochs"]
+            rate = expected["schedule"]["optimizer"]["lr"]
+        elif each.epochs:
+            expected["schedule"]["optimizer"]["lr"] = trials.LONG_RATE * rate
+        assert settings == expected
+        assert Told(REAL, longer).key != Told(REAL, each).key
+    other = Told(REAL, Trial("mobilenet_v2", 0, "source", is_long=True))  # none of the experiment's models
+    assert (
+        other.settings["schedule"]["epochs"]
+        == 3 * Told(REAL, Trial("mobilenet_v2", 0, "source")).settings["schedule"]["epochs"]
+    )
+
+
+def test_more_images_measure_than_in_a_build_and_no_others_train() -> None:
+    for model in trials.MODELS:
+        own = told(model, 0, "source")
+        build = plan.data_settings(own.model.task.dataset, own.model.dataset)["dataset"]["parameters"]
+        assert own.data["dataset"]["parameters"] == build | {"val": trials.VAL[own.model.task.dataset]}
+        assert own.data["dataset"]["parameters"]["val"] > build["val"]
 
 
 def test_every_part_of_the_warm_start_is_alone_and_off_once() -> None:
@@ -180,6 +214,8 @@ def test_a_killed_training_goes_on_and_a_result_is_not_measured_twice(
     assert begun == [0, 1, 1]
     assert set(place.results()) == {SOURCE, start, training}
     assert resumed["metrics"]["teaching"]["distillation"] is None
+    anew = measure(place, replace(training, training="untaught"))  # the same training but for what it ends with
+    assert (anew["value"], anew["settled"]) == (resumed["settled"], None)
     source, bare = (
         load_file(place.work(each) / weights)
         for each, weights in ((SOURCE, "source.safetensors"), (start, "initial.safetensors"))

@@ -13,7 +13,7 @@ import retention
 from retention_ablation import ablations
 from retention_figures import Figures, spread, trained, untrained, verdicts
 from retention_plot import plot
-from retention_report import trained_table, untrained_table
+from retention_report import lines, trained_table, untrained_table
 from retention_trials import ARMS, MODELS, TEACHING, Trial, trial
 
 MODEL = "mobilenet_v3_small"
@@ -94,10 +94,37 @@ def test_tables_have_means_and_ends() -> None:
     *_, row, _ = trained_table(measured, MODELS)
     assert row == (
         f"| {MODEL} | 2 | 90.0 % | 70.0 % (60.0 to 80.0) | 85.0 % (75.0 to 95.0) | 20.0 (10.0 to 30.0) "
-        "| 5.0 (-5.0 to 15.0) | 25.0 % | 3 of 3 |"
+        "| 5.0 (-5.0 to 15.0) | 25.0 % | - | 3 of 3 |"
     )
     assert untrained_table(as_figures({}), MODELS) == ["Nothing is measured yet.\n"]
     assert (spread({}), spread({1: 0.5})) == ("-", "50.0 %")
+
+
+def test_what_statistics_alone_account_for_is_told_and_decides_nothing() -> None:
+    measured = figures({2: (0.6, 0.8)}, {2: (0.88, 0.89)})
+    without = trained(measured, MODEL)
+    for seed, anew in enumerate((0.86, 0.88)):
+        measured.results[trial(MODEL, seed, ARMS["a"], 2)]["settled"] = anew  # type: ignore[index]
+    told = trained(measured, MODEL)
+    assert told.stands == without.stands == "met"
+    assert without.words.endswith("goal 5.0 (2 of 3 seeds)")
+    assert told.words.endswith("goal 5.0; with its statistics measured anew (a) 3.0 (2 of 3 seeds)")
+    *_, row, _ = trained_table(measured, MODELS)
+    assert row.endswith("| 3.0 (2.0 to 4.0) | 2 of 3 |")
+
+
+def test_both_kinds_of_source_are_judged_alone() -> None:
+    found = {Trial(MODEL, 0, "source"): 0.8, Trial(MODEL, 0, "source", is_long=True): 0.9}
+    for is_long, b in ((False, 0.7), (True, 0.5)):
+        for start, value in (("bare", 0.1), ("warm", b)):
+            found[Trial(MODEL, 0, start, is_long=is_long)] = value
+    told = lines(as_figures(found).results)
+    assert len(told) == 2 * 2 * len(MODELS)
+    assert [line for line in told if not line.startswith("open")] == [
+        f"met: {MODEL}, before training (b) keeps 87.5 % of the source's, goal 75 %; (a) 12.5 % (1 of 3 seeds)",
+        f"missed: {MODEL}, before training (b) keeps 55.6 % of the source's, goal 75 %; (a) 11.1 % (1 of 3 seeds), "
+        "from a source trained to its end",
+    ]
 
 
 def test_the_ablation_has_a_row_for_each_part_and_none_is_made_up() -> None:
