@@ -403,10 +403,89 @@ def test_no_constants_go_into_a_pool_s_filter() -> None:
         surgery.lite(lite, ["fold_channel_scale"], example_inputs=(X,))
 
 
-@settings(max_examples=15, deadline=None)
+def measured_norm(channels: int) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels)
+    for values in (norm.weight.data, norm.running_var):
+        nn.init.uniform_(values, 1e-3, 2.0)
+    for values in (norm.bias.data, norm.running_mean):
+        nn.init.normal_(values)
+    return norm
+
+
+class ReadTwice(nn.Module):
+    """What the convolution gives is read by its BatchNorm and by something else, or returned too."""
+
+    def __init__(self, returned: bool) -> None:
+        super().__init__()
+        self.scale, self.conv, self.norm, self.returned = small_scale(), nn.Conv2d(4, 8, 3), measured_norm(8), returned
+
+    def forward(self, inputs: Tensor) -> Any:
+        given = self.conv(self.scale(inputs))
+        return (given, self.norm(given)) if self.returned else self.norm(given) + given.relu()
+
+
+def small_scale(channels: int = 4) -> ChannelScale:
+    scale = ChannelScale(channels)
+    nn.init.uniform_(scale.scale, 0.1, 0.5)
+    return scale
+
+
+def folded_length(model: nn.Module) -> tuple[float, float]:
+    """The length of the one convolution's weights before and after folding, which changes nothing that is computed."""
+    model = model.double().eval()
+    x = torch.randn(2, 4, 6, 6).double()
+    lite, report = surgery.lite(model, ["fold_channel_scale"], example_inputs=(x,))
+    assert report.by_rule()["fold_channel_scale"] == 1
+    for made in (lite, surgery.replay(model, report.plan).eval()):
+        for expected, value in zip(as_tuple(model(x)), as_tuple(made(x)), strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-11, atol=1e-11)
+    before, after = (
+        next(module.weight.norm().item() for module in each.modules() if isinstance(module, nn.Conv2d))
+        for each in (model, lite)
+    )
+    return before, after
+
+
+def as_tuple(value: Any) -> tuple[Tensor, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_weights_that_batchnorm_follows_keep_their_length(bias: bool) -> None:
+    before, after = folded_length(nn.Sequential(small_scale(), nn.Conv2d(4, 8, 3, bias=bias), measured_norm(8)))
+    assert after == pytest.approx(before, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        pytest.param(lambda: [nn.ReLU()], id="no BatchNorm"),
+        pytest.param(lambda: [nn.BatchNorm2d(8, track_running_stats=False)], id="no statistics"),
+        pytest.param(lambda: [nn.InstanceNorm2d(8)], id="another norm"),
+    ],
+)
+def test_weights_that_nothing_rescales_are_scaled(behind: Callable[[], list[nn.Module]]) -> None:
+    before, after = folded_length(nn.Sequential(small_scale(), nn.Conv2d(4, 8, 3), *behind()))
+    assert after < 0.6 * before
+
+
+@pytest.mark.parametrize("returned", [True, False])
+def test_weights_whose_output_others_read_are_scaled(returned: bool) -> None:
+    before, after = folded_length(ReadTwice(returned))
+    assert after < 0.6 * before
+
+
+def test_constants_above_one_and_zeros_stay_exact() -> None:
+    for value in (3.0, 0.0):
+        model = nn.Sequential(ChannelScale(4, value=value), nn.Conv2d(4, 8, 3), measured_norm(8))
+        before, after = folded_length(model)
+        assert after == pytest.approx(value * before)
+
+
+@settings(max_examples=20, deadline=None)
 @given(
     groups=st.sampled_from([1, 2, 4]),
-    kind=st.sampled_from(["before", "after", "norm"]),
+    kind=st.sampled_from(["before", "between", "after", "norm"]),
     kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     stride=st.integers(1, 2),
     bias=st.booleans(),
@@ -416,10 +495,15 @@ def test_folding_constants_is_exact(
     groups: int, kind: str, kernel: tuple[int, int], stride: int, bias: bool, size: tuple[int, int]
 ) -> None:
     conv = nn.Conv2d(4, 8, kernel, stride, 1, groups=groups, bias=bias)
-    scale = ChannelScale(4 if kind == "before" else 8)
+    scale = ChannelScale(4 if kind in ("before", "between") else 8)
     nn.init.uniform_(scale.scale, -2.0, 2.0)
-    norm = nn.BatchNorm2d(8, affine=True)
-    orders = {"before": [nn.ReLU(), scale, conv], "after": [conv, scale, nn.ReLU()], "norm": [norm, scale, nn.ReLU()]}
+    norm = measured_norm(8)
+    orders = {
+        "before": [nn.ReLU(), scale, conv],
+        "between": [scale, conv, norm],
+        "after": [conv, scale, nn.ReLU()],
+        "norm": [norm, scale, nn.ReLU()],
+    }
     model = nn.Sequential(*orders[kind]).double().eval()
     channels = 8 if kind == "norm" else 4
     x, y = torch.randn(2, channels, *size).double(), torch.randn(1, channels, 9, 5).double()

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from surgery.observing.evidence import Evidence
 from surgery.observing.names import behaves_as
 from surgery.observing.observe import Call, Observation, is_same, token
+from surgery.observing.parts import parts
 from surgery.record import Edit, Refusal
 from surgery.rule import Example, Promise, Rule, Stage, replace_module, submodule
 
@@ -34,7 +36,11 @@ class ChannelScale(nn.Module):
 
 class FoldChannelScale(Rule):
     """A constant per channel is part of the weights of the convolution that alone reads it, or of the convolution
-    or BatchNorm that it alone reads."""
+    or BatchNorm that it alone reads.
+
+    Weights that BatchNorm follows keep their length: it undoes any other scale, but not in a training, whose steps are
+    the larger the shorter such weights are (van Laarhoven 2017).
+    """
 
     name = "fold_channel_scale"
     promise = Promise.SAME_OUTPUT
@@ -50,7 +56,8 @@ class FoldChannelScale(Rule):
         norm = lambda: nn.Sequential(nn.BatchNorm2d(4), _random_scale(4), nn.Sigmoid())  # noqa: E731
         alone = lambda: nn.Sequential(_random_scale(4), nn.ReLU())  # noqa: E731
         shape = (2, 4, 5, 5)
-        folded = [Example(build, shape, 1) for build in (before, grouped, after, norm)]
+        normed = lambda: nn.Sequential(_random_scale(4), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6))  # noqa: E731
+        folded = [Example(build, shape, 1) for build in (before, grouped, after, norm, normed)]
         return [*folded, Example(alone, shape, 0)]
 
     def propose(self, model: nn.Module, evidence: Evidence) -> Iterator[Edit | Refusal]:
@@ -65,7 +72,9 @@ class FoldChannelScale(Rule):
             into, reason = _next_layer(model, name, observation)
             before = None if into else _layer_before(model, name, observation)
             if into:
-                yield self.edit(name, f"folded into {into}", {"into": into, "side": "after"})
+                norm = _norm_behind(model, into, observation)
+                kept = {"norm": norm} if norm else {}
+                yield self.edit(name, f"folded into {into}", {"into": into, "side": "after", **kept})
             elif before:
                 yield self.edit(name, f"folded into {before}", {"into": before, "side": "before"})
             else:
@@ -80,7 +89,10 @@ class FoldChannelScale(Rule):
         if isinstance(layer, nn.Conv2d) and edit.params["side"] == "after":
             by_group = factors.view(layer.groups, 1, -1)  # input channels of each group
             weight = layer.weight.detach().view(layer.groups, -1, *layer.weight.shape[1:])
+            before = layer.weight.detach().norm()
             _set(layer, "weight", (weight * by_group[..., None, None]).view_as(layer.weight))
+            if "norm" in edit.params:
+                _lengthen(layer, submodule(model, edit.params["norm"]), before)
         else:
             _set(layer, "weight", layer.weight.detach() * factors.view(-1, *[1] * (layer.weight.ndim - 1)))
             if layer.bias is not None:
@@ -91,6 +103,35 @@ class FoldChannelScale(Rule):
 def _set(layer: nn.Module, name: str, value: Tensor) -> None:
     old = getattr(layer, name)
     setattr(layer, name, nn.Parameter(value, requires_grad=old.requires_grad))
+
+
+def _lengthen(layer: nn.Conv2d, norm: nn.Module, length: Tensor) -> None:
+    """Give the weights that length, where that is longer, and BatchNorm the statistics of what they then give."""
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
+        raise LookupError(f"{norm} is no BatchNorm with statistics")
+    factor = length / layer.weight.detach().norm()
+    if not 1 < factor < torch.inf:  # a variance would become negative, or nothing is left to lengthen
+        return
+    _set(layer, "weight", layer.weight.detach() * factor)
+    if layer.bias is not None:
+        _set(layer, "bias", layer.bias.detach() * factor)
+    norm.running_mean = norm.running_mean * factor
+    norm.running_var = (norm.running_var + norm.eps) * factor**2 - norm.eps  # it gives exactly what it gave
+
+
+def _norm_behind(model: nn.Module, name: str, observation: Observation) -> str:
+    """The BatchNorm that alone reads what the convolution gives, by the statistics that it keeps; or ""."""
+    output = observation.runs[name].output
+    users = observation.users(output) if isinstance(output, Tensor) else []
+    readers = [call for call in users if call.outputs]  # not those that ask for its number of dimensions
+    is_returned = any(is_same(output, part) for part in parts(observation.output).values())
+    if is_returned or len(readers) != 1 or readers[0].function != "batch_norm":
+        return ""
+    reader = readers[0]
+    norm = model.get_submodule(reader.module)
+    keeps = isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
+    calls = [call for call in observation.calls if call.module == reader.module and call.function == "batch_norm"]
+    return reader.module if keeps and len(calls) == 1 else ""
 
 
 def _next_layer(model: nn.Module, name: str, observation: Observation) -> tuple[str, str]:
