@@ -231,6 +231,37 @@ def test_loss_of_labels_auxiliary_classifiers_and_teacher() -> None:
     torch.testing.assert_close(against(Auxiliary(), (pixels, labels)), 0.75 * expected + 0.25 * 4 * divergence)
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_source_teaches_an_image_as_far_as_it_is_sure_of_its_class(mixed: bool) -> None:
+    class Answers(nn.Module):
+        """The logits that it was given."""
+
+        def __init__(self, *rows: tuple[float, float, float]) -> None:
+            super().__init__()
+            self.logits = torch.tensor(rows)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.logits
+
+    pixels, labels = torch.zeros(3, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1, 2])
+    shares = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.2, 0.0, 0.8]])
+    student = Answers((1.0, 0.5, -1.0), (0.3, 0.2, 0.1), (0.0, 0.0, 2.0))
+    teacher = Answers((90.0, 0.0, 0.0), (90.0, 0.0, 0.0), (0.0, 0.0, 0.0))  # right, wrong, and without an idea
+    given = (pixels, shares if mixed else labels)
+    trusts = torch.tensor([0.5, 0.0, 1 / 3]) if mixed else torch.tensor([1.0, 0.0, 1 / 3])
+    distillation = Distillation(weight=0.4, temperature=2.0, by_confidence=True)
+    loss = classification.ClassificationLoss(SMALL, 0.1, distillation, teacher)(student, given)
+
+    expected = []
+    for row, trust in enumerate(trusts):
+        weight = 0.4 * trust
+        by_label = nn.functional.cross_entropy(student.logits[[row]], given[1][[row]], label_smoothing=0.1)
+        said, asked = ((each.logits[row] / 2).softmax(0) for each in (teacher, student))
+        divergence = (torch.special.xlogy(said, said) - said * asked.log()).sum()
+        expected.append((1 - weight) * by_label + weight * 4 * divergence)
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+
 def test_an_unknown_task_suggests_the_near_one() -> None:
     with pytest.raises(UnknownName, match="did you mean 'classification'"):
         tasks.find("clasification")

@@ -8,7 +8,7 @@ from small_checkout import PROFILE, PROFILE_TEXT, RECIPE, SCHEDULE, SCHEDULE_TEX
 from zoo.errors import InvalidInput
 from zoo.reading import library
 from zoo.reading.schedule_references import TASKS
-from zoo.schedule import Schedule
+from zoo.schedule import Distillation, Schedule
 
 CROPPED = SCHEDULE_TEXT + "augmentation: crop_flip\n"
 VALUES = {
@@ -19,7 +19,17 @@ VALUES = {
     "random_erasing": "0.1",
     "mixup": "0.2",
     "cutmix": "1.0",
+    "distillation.by_confidence": "true",
 }
+
+
+def written(option: str) -> str:
+    """The option as a line of YAML, an inner one in its braces."""
+    *around, last = option.split(".")
+    text = f"{last}: {VALUES[option]}"
+    for name in reversed(around):
+        text = f"{name}: {{{text}}}"
+    return text + "\n"
 
 
 def complaints(root: Path) -> list[str]:
@@ -90,7 +100,8 @@ def test_what_a_classifier_can_use_is_read(tmp_path: Path, text: str) -> None:
 
 def test_options_of_some_tasks_are_those_of_the_schema() -> None:
     assert set(TASKS) == set(VALUES)
-    assert set(TASKS) < set(Schedule.model_fields)
+    inner = {f"distillation.{name}" for name in Distillation.model_fields}
+    assert set(TASKS) < set(Schedule.model_fields) | inner
 
 
 @pytest.mark.parametrize("task", ["detection", "segmentation"])
@@ -98,7 +109,7 @@ def test_options_of_some_tasks_are_those_of_the_schema() -> None:
 def test_an_option_that_the_task_has_not_is_refused_where_the_schedule_is_named(
     tmp_path: Path, task: str, option: str
 ) -> None:
-    root = write(tmp_path, TEXTS | other_task(task, CROPPED + f"{option}: {VALUES[option]}\n"))
+    root = write(tmp_path, TEXTS | other_task(task, CROPPED + written(option)))
     if task in TASKS[option]:
         assert library.load(root).schedules["other"].epochs == 1
         return

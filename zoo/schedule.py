@@ -39,12 +39,14 @@ class Distillation(Config):
 
     Of a classifier and a segmenter by logits (Hinton et al. 2015) at the softmax ``temperature``, where the labels keep
     the rest of the weight; of a detector by what its neck gives, beside its own loss, where there is no temperature.
-    ``features`` is the weight of a further term: how far what the stages end with is from the source's, where shapes
-    agree (Romero et al. 2015).
+    With ``by_confidence``, an image's weight is times the probability that the source gives its class: what the source
+    does not know it does not teach. Classification only. ``features`` is the weight of a further term: how far what the
+    stages end with is from the source's, where shapes agree (Romero et al. 2015).
     """
 
     weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     temperature: AboveZero = 2.0
+    by_confidence: bool = False
     features: NotNegative = 0.0
 
 

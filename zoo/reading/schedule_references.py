@@ -16,6 +16,7 @@ TASKS: Mapping[str, tuple[str, ...]] = {
     "random_erasing": ("classification",),
     "mixup": ("classification",),
     "cutmix": ("classification",),
+    "distillation.by_confidence": ("classification",),
 }
 Documents = Mapping[str, Mapping[str, Document]]  # kind -> name -> document
 Use = tuple[Document, Location, str | None]  # where a schedule is named, and for which task
@@ -93,4 +94,4 @@ def _of_use(document: Document, place: Location, task: str | None, name: str, sc
 
 
 def _is_on(schedule: Document, option: str) -> bool:
-    return value_at(schedule, (option,)) not in (None, "none", 0, False)
+    return value_at(schedule, tuple(option.split("."))) not in (None, "none", 0, False)

@@ -181,24 +181,34 @@ class ClassificationLoss:
         for each in auxiliary:
             loss = loss + AUXILIARY_WEIGHT * self._against_labels(each, batch[1])
         if self.teacher is None or self.distillation is None:
-            return loss
+            return loss.mean()
         with torch.no_grad(), recorded(self.teacher, self.stages) as taught:
             answer, _ = _outputs(self.teacher(inputs))
-        weight, temperature = self.distillation.weight, self.distillation.temperature
-        loss = (1 - weight) * loss + weight * temperature**2 * F.kl_div(
+        weight: float | Tensor = self.distillation.weight
+        temperature = self.distillation.temperature
+        distances = F.kl_div(
             F.log_softmax(logits / temperature, 1),
             F.log_softmax(answer / temperature, 1),
-            reduction="batchmean",
+            reduction="none",
             log_target=True,
-        )
+        ).sum(1)
+        if self.distillation.by_confidence:
+            weight = weight * _confidence(answer, batch[1])
+        loss = ((1 - weight) * loss + weight * temperature**2 * distances).mean()
         return loss + self.distillation.features * feature_distance(given, taught) if self.stages else loss
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ClassificationLoss":
         return self  # it never changes: the moving average need not copy the teacher
 
     def _against_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Of classes (N,), or of the shares of each (N, classes) where images are mixed."""
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        """Of each image (N,), by classes (N,), or by the shares of each (N, classes) where images are mixed."""
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="none")
+
+
+def _confidence(logits: Tensor, labels: Tensor) -> Tensor:
+    """How probable the logits (N, classes) find each image's class, or its classes by their shares: (N,)."""
+    shares = F.one_hot(labels, logits.shape[1]) if labels.ndim == 1 else labels
+    return (logits.softmax(1) * shares).sum(1)
 
 
 def _images(data: Path, split: str, preprocessing: Preprocessing, schedule: Schedule | None = None) -> ImageSet:
