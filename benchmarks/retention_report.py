@@ -75,8 +75,9 @@ def standing(judged: Sequence[Verdict]) -> list[str]:
     count = {stands: sum(each.stands == stands for each in judged) for stands in ("met", "missed", "open")}
     return [
         "Right after surgery (b) keeps at least 75 % of the source's accuracy where (a) keeps under 20 %; after "
-        f"{GOAL_EPOCHS} epochs (b)\nhas lost at most a quarter of the points that (a) has. Met {count['met']}, missed "
-        f"{count['missed']}, not measured {count['open']}.\n",
+        f"{GOAL_EPOCHS} epochs (b)\nhas lost at most a quarter of the points that (a) has. Where (a) has lost none, the "
+        "goal says nothing; (b) is then held to\nthe accuracy of (a). "
+        f"Met {count['met']}, missed {count['missed']}, not measured {count['open']}.\n",
         *(f"- {each}" for each in judged),
         "",
     ]
@@ -101,7 +102,7 @@ def trained_table(figures: Figures, models: Iterable[str]) -> list[str]:
             a, b = figures.arms(model, epochs)
             if a:
                 lost = [figures.lost(model, values) for values in (a, b)]
-                share = f"{points(mean(lost[1]) / mean(lost[0]))} %" if mean(lost[0]) > 0 else "(a) lost none"
+                share = _share(*map(mean, lost))
                 both = [spread(a), spread(b), *(spread(each, "") for each in lost)]
                 anew = spread(figures.lost(model, figures.settled(model, epochs)), "")
                 rows.append([model, str(epochs), _source(figures, model), *both, share, anew, _of(a)])
@@ -109,6 +110,12 @@ def trained_table(figures: Figures, models: Iterable[str]) -> list[str]:
     heads += ["by (a), measured anew", "seeds"]
     goal = f"At {GOAL_EPOCHS} epochs the share is to be {SHARE * 100:.0f} % at most.\n"
     return [goal, *table(heads, rows)]
+
+
+def _share(lost_by_a: float, lost_by_b: float) -> str:
+    if lost_by_a <= 0:
+        return "(a) lost none"
+    return f"{points(lost_by_b / lost_by_a)} %" if lost_by_b > 0 else "(b) lost none"
 
 
 def _source(figures: Figures, model: str) -> str:

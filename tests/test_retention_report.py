@@ -96,6 +96,10 @@ def test_tables_have_means_and_ends() -> None:
         f"| {MODEL} | 2 | 90.0 % | 70.0 % (60.0 to 80.0) | 85.0 % (75.0 to 95.0) | 20.0 (10.0 to 30.0) "
         "| 5.0 (-5.0 to 15.0) | 25.0 % | - | 3 of 3 |"
     )
+    *_, row, _ = trained_table(figures({2: (0.8,)}, {2: (0.95,)}), MODELS)
+    assert row.endswith("| 10.0 | -5.0 | (b) lost none | - | 1 of 3 |")
+    *_, row, _ = trained_table(figures({2: (0.95,)}, {2: (0.8,)}), MODELS)
+    assert row.endswith("| -5.0 | 10.0 | (a) lost none | - | 1 of 3 |")
     assert untrained_table(as_figures({}), MODELS) == ["Nothing is measured yet.\n"]
     assert (spread({}), spread({1: 0.5})) == ("-", "50.0 %")
 
