@@ -48,7 +48,7 @@ def replaced(build: SmallBuild) -> list[str]:
 
 def test_logits_features_and_annealing_are_all_told(build: SmallBuild) -> None:
     taught = trained(build, SCHEDULE.model_copy(update={"distillation": FEATURES}))["teaching"]
-    assert taught["distillation"] == {"weight": 0.5, "temperature": 2.0, "features": 1.0}
+    assert taught["distillation"] == {"weight": 0.5, "temperature": 2.0, "by_confidence": False, "features": 1.0}
     assert taught["stages"] == STAGES
     assert taught["annealing"] == {"epochs": 1.5, "annealed": replaced(build), "left": {}}
     assert len(replaced(build)) == 19
