@@ -118,8 +118,10 @@ class Trial:
         """The trial of that name; raises ValueError."""
         model, seed, rest = name.split("/")
         start, training, epochs = rest.split(".")
-        number, _, long = seed.removeprefix("seed-").partition("-")
-        return cls(model, int(number), start, training, int(epochs), long == "long")
+        number, dash, long = seed.removeprefix("seed-").partition("-")
+        if dash and long != "long":
+            raise ValueError(f"{name}: no trial is '{long}'")
+        return cls(model, int(number), start, training, int(epochs), bool(dash))
 
     @property
     def is_known(self) -> bool:

@@ -12,6 +12,7 @@ from surgery.engine import lite, proposals
 from surgery.errors import PlanMismatch, SurgeryError
 from surgery.explain import explain
 from surgery.fingerprint import fingerprint
+from surgery.lengths import Lengths, lengthen
 from surgery.observing.evidence import Evidence
 from surgery.observing.operators import Operator, operators
 from surgery.observing.shapes import shape_of
@@ -37,6 +38,7 @@ __all__ = [
     "Evidence",
     "Example",
     "LeftAlone",
+    "Lengths",
     "Match",
     "Operator",
     "Pattern",
@@ -63,6 +65,7 @@ __all__ = [
     "explain",
     "fingerprint",
     "get_replacement_dict_default",
+    "lengthen",
     "lite",
     "operators",
     "proposals",

@@ -114,6 +114,11 @@ def test_long_sources_are_trained_for_longer_and_what_starts_from_them_at_a_lowe
     )
 
 
+def test_a_misspelt_trial_is_none() -> None:
+    with pytest.raises(ValueError, match="no trial is 'lnog'"):
+        Trial.named("mobilenet_v3_small/seed-0-lnog/warm.none.0")
+
+
 def test_more_images_measure_than_in_a_build_and_no_others_train() -> None:
     for model in trials.MODELS:
         own = told(model, 0, "source")

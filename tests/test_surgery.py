@@ -262,10 +262,11 @@ def test_the_library_needs_torch_only() -> None:
 
 
 PUBLIC = """
-CallPattern Decline DictionaryReport Edit Evidence Example LeftAlone Match Operator Pattern Plan PlanMismatch Promise
-Reconstruction Refit Refusal Report Risk Rule Stage SurgeryError SurgeryModule WarmStart any_module before_after
-call_new_module constant convert_to_lite_fx dictionary_rules draw explain fingerprint get_replacement_dict_default lite
-operators proposals reconstruct reestimate_batchnorm refit replace_unsupported_layers replay rules shape_of
+CallPattern Decline DictionaryReport Edit Evidence Example LeftAlone Lengths Match Operator Pattern Plan PlanMismatch
+Promise Reconstruction Refit Refusal Report Risk Rule Stage SurgeryError SurgeryModule WarmStart any_module before_after
+call_new_module constant convert_to_lite_fx dictionary_rules draw explain fingerprint get_replacement_dict_default
+lengthen lite operators proposals reconstruct reestimate_batchnorm refit replace_unsupported_layers replay rules
+shape_of
 """
 
 

@@ -11,7 +11,7 @@ from zoo import atomic
 from zoo.errors import StepError
 from zoo.rebuild import lite_model, read_plan
 from zoo.recipe import Surgery, as_json
-from zoo.source_model import load_weights
+from zoo.source_model import load_weights, source_model
 from zoo.steps import surgery as step
 from zoo.targets import reading
 from zoo.targets.identity import digest
@@ -89,6 +89,24 @@ def test_a_recipe_switches_parts_of_the_warm_start_off(build: SmallBuild, gates:
     plan = read_plan(folder / "plan.json")
     assert any(edit.action.endswith("-> mean gate") for edit in plan.edits) == gates
     load_weights(lite_model(ORIGIN, plan), folder / "initial.safetensors")
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_folded_weights_end_at_their_length_and_statistics_fit(build: SmallBuild, refit: bool) -> None:
+    chosen = {"rules": ["squeeze_excite", "fold_channel_scale"], "warm_start": {"refit": refit}}
+    step.run(build.job("surgery", settings(build, chosen)))
+    folder = build.folder("surgery")
+    told = json.loads((folder / "report.json").read_bytes())["lengths"]
+    folded = [*told["layers"], *(name for name, _ in told["left"])]
+    assert len(folded) == 6  # of nine; the others' maps are one pixel here, and their gates products of a kind
+    assert len(told["layers"]) >= 4 if refit else told["left"] == []  # what is fitted may have become longer
+    lite = lite_model(ORIGIN, read_plan(folder / "plan.json"))
+    load_weights(lite, folder / "initial.safetensors")
+    source = source_model(ORIGIN)
+    load_weights(source, build.folder("baseline") / "source.safetensors")
+    for name in told["layers"]:
+        lengths = [each.get_submodule(name).weight.norm().item() for each in (lite, source)]
+        assert lengths[0] == pytest.approx(lengths[1], rel=1e-5), name
 
 
 def test_a_reconstruction_holds_no_more_images_than_memory_has(

@@ -38,8 +38,7 @@ class FoldChannelScale(Rule):
     """A constant per channel is part of the weights of the convolution that alone reads it, or of the convolution
     or BatchNorm that it alone reads.
 
-    Weights that BatchNorm follows keep their length: it undoes any other scale, but not in a training, whose steps are
-    the larger the shorter such weights are (van Laarhoven 2017).
+    An edit names the BatchNorm that alone reads the convolution, for ``surgery.lengthen``.
     """
 
     name = "fold_channel_scale"
@@ -89,10 +88,7 @@ class FoldChannelScale(Rule):
         if isinstance(layer, nn.Conv2d) and edit.params["side"] == "after":
             by_group = factors.view(layer.groups, 1, -1)  # input channels of each group
             weight = layer.weight.detach().view(layer.groups, -1, *layer.weight.shape[1:])
-            before = layer.weight.detach().norm()
             _set(layer, "weight", (weight * by_group[..., None, None]).view_as(layer.weight))
-            if "norm" in edit.params:
-                _lengthen(layer, submodule(model, edit.params["norm"]), before)
         else:
             _set(layer, "weight", layer.weight.detach() * factors.view(-1, *[1] * (layer.weight.ndim - 1)))
             if layer.bias is not None:
@@ -105,33 +101,21 @@ def _set(layer: nn.Module, name: str, value: Tensor) -> None:
     setattr(layer, name, nn.Parameter(value, requires_grad=old.requires_grad))
 
 
-def _lengthen(layer: nn.Conv2d, norm: nn.Module, length: Tensor) -> None:
-    """Give the weights that length, where that is longer, and BatchNorm the statistics of what they then give."""
-    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
-        raise LookupError(f"{norm} is no BatchNorm with statistics")
-    factor = length / layer.weight.detach().norm()
-    if not 1 < factor < torch.inf:  # a variance would become negative, or nothing is left to lengthen
-        return
-    _set(layer, "weight", layer.weight.detach() * factor)
-    if layer.bias is not None:
-        _set(layer, "bias", layer.bias.detach() * factor)
-    norm.running_mean = norm.running_mean * factor
-    norm.running_var = (norm.running_var + norm.eps) * factor**2 - norm.eps  # it gives exactly what it gave
-
-
 def _norm_behind(model: nn.Module, name: str, observation: Observation) -> str:
-    """The BatchNorm that alone reads what the convolution gives, by the statistics that it keeps; or ""."""
-    output = observation.runs[name].output
+    """The BatchNorm, with the statistics that it keeps, that alone reads the product that a layer computes; or ""."""
+    products = [call for call in observation.calls if call.module == name and call.function == "conv2d"]
+    output = products[0].output if len(products) == 1 else None
     users = observation.users(output) if isinstance(output, Tensor) else []
     readers = [call for call in users if call.outputs]  # not those that ask for its number of dimensions
     is_returned = any(is_same(output, part) for part in parts(observation.output).values())
     if is_returned or len(readers) != 1 or readers[0].function != "batch_norm":
         return ""
-    reader = readers[0]
-    norm = model.get_submodule(reader.module)
+    reader = readers[0].module
+    norm = model.get_submodule(reader)
     keeps = isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
-    calls = [call for call in observation.calls if call.module == reader.module and call.function == "batch_norm"]
-    return reader.module if keeps and len(calls) == 1 else ""
+    calls = [call for call in observation.calls if call.module == reader and call.function == "batch_norm"]
+    is_near = name.rpartition(".")[0] == reader.rpartition(".")[0]  # else somebody may read what is between them
+    return reader if keeps and len(calls) == 1 and is_near else ""
 
 
 def _next_layer(model: nn.Module, name: str, observation: Observation) -> tuple[str, str]:

@@ -47,6 +47,7 @@ def run(job: Job) -> Result:
     told = report.to_json()
     if report.is_lite:
         fitted = _reconstruct(job, lite, source, origin, settings)
+        fitted |= {"lengths": _lengthened(job.model, lite, source, report.plan, batches[0][:1])}
         told |= fitted | {"warm_start": told["warm_start"] | fitted["warm_start"]}
     if explanation is not None:
         write_json(job.folder / EXPLANATION, explanation.to_json())
@@ -93,6 +94,14 @@ def _reconstruct(job: Job, lite: nn.Module, source: nn.Module, origin: Origin, s
             "reconstruction": blocks is not None and {"blocks": len(blocks.blocks), "steps": blocks.steps},
         },
     }
+
+
+def _lengthened(name: str, lite: nn.Module, source: nn.Module, plan: surgery.Plan, image: Tensor) -> dict[str, Any]:
+    """Make the model ready to be trained; which of its weights are longer for that."""
+    try:
+        return surgery.lengthen(lite, source, plan, (image,)).to_json()
+    except surgery.SurgeryError as error:
+        raise StepError(f"{name}: {error}") from error
 
 
 def _chosen(job: Job, source: nn.Module, origin: Origin, batches: Sequence[Tensor]) -> Explanation:
