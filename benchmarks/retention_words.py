@@ -41,7 +41,8 @@ _LONG = ", ".join(f"{model} {epochs}" for model, epochs in LONG_EPOCHS.items())
 LONG = f"""\
 ## From sources trained to their end
 
-A published model has learnt what its training had to give. These sources are trained for longer ({_LONG} epochs), and
-what starts from them is trained at {LONG_RATE:g} of the rate that they were, as the full profile fine-tunes published
+A published model has learnt what its training had to give. These sources are trained for longer, in epochs:
+{_LONG}.
+What starts from them is trained at {LONG_RATE:g} of the rate that they were, as the full profile fine-tunes published
 weights. The rest is as above. What is lost here, more of the same training does not make up for.
 """
