@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/retention.py                           # all models, seeds and epochs: hours, see --list
     .venv/bin/python benchmarks/retention.py --models mobilenet_v3_small --seeds 0 1 2 --epochs 0 1 2 5
     .venv/bin/python benchmarks/retention.py --ablation                # what each part gives, mobilenet_v3_small
-    .venv/bin/python benchmarks/retention.py --long --epochs 0 2       # from sources that are trained to their end
+    .venv/bin/python benchmarks/retention.py --long --epochs 0 2       # from sources that are trained for longer
     .venv/bin/python benchmarks/retention.py --list                    # what is there, what is missing, how long
     .venv/bin/python benchmarks/retention.py --report                  # docs/retention.md and .svg from what is there
 
@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(trials.SEEDS))
     parser.add_argument("--epochs", nargs="+", type=int, default=list(trials.EPOCHS), help="not of the ablation")
     parser.add_argument("--ablation", action="store_true", help="each part of the path alone and off")
-    parser.add_argument("--long", action="store_true", help="from sources trained until more gives nothing")
+    parser.add_argument("--long", action="store_true", help="from sources trained for two to four times as long")
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
     parser.add_argument(
         "--only-missing",

@@ -24,7 +24,7 @@ class Figures:
 
     @classmethod
     def among(cls, results: Mapping[Trial, Mapping[str, Any]], *, long: bool) -> "Figures":
-        """Those from the sources that are trained to their end, or those from the others."""
+        """Those from the sources that are trained for longer, or those from the others."""
         return cls({replace(each, is_long=False): own for each, own in results.items() if each.is_long is long})
 
     def metric(self, model: str) -> str:

@@ -28,7 +28,7 @@ def goals(place: Place) -> list[str]:
 def lines(results: Results) -> list[str]:
     """How the goals stand, of these figures."""
     return [
-        f"{each}{', from a source trained to its end' if is_long else ''}"
+        f"{each}{', from a source trained for longer' if is_long else ''}"
         for is_long in (False, True)
         for each in verdicts(Figures.among(results, long=is_long), MODELS)
     ]

@@ -20,7 +20,7 @@ VAL = {"digit_scenes": 3000, "digit_scenes_detection": 600}
 
 SOURCE, NOTHING = "source", "none"
 SOURCE_SEED = 0  # a published model is one, whatever is then done to it
-# Sources that more training gives nothing any more, as published ones are. They are fine-tuned at a share of their own
+# Sources that more training gives little, as published ones are. They are fine-tuned at a share of their own
 # learning rate, as configs/schedules/finetune_30 is at one of classification_150's.
 LONG_EPOCHS = {
     "mobilenet_v3_small": 16,

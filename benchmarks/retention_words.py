@@ -16,9 +16,10 @@ same models for the same number of epochs, not accuracies on real data.
   removed gate is an identity, BatchNorm keeps the source's statistics or, where it is new, those it is made with. Then
   plain training on the labels, from the source's other weights; BatchNorm ends with its running averages, as anywhere.
   A convolution that can be split exactly is split exactly here too, since that is no option.
-- **(b) this project's path**: surgery as the recipe has it (mean gates folded, new BatchNorm fitted, its statistics
-  measured anew, on images without labels), then the same training with the source as teacher: of its logits or, for
-  a detector, of what its neck gives; then BatchNorm's statistics are measured anew, which is part of the path.
+- **(b) this project's path**: surgery as the recipe has it (mean gates folded into weights that keep their length, new
+  BatchNorm fitted, its statistics measured anew, on images without labels), then the same training with the source as
+  teacher: of its logits or, for a detector, of what its neck gives; then BatchNorm's statistics are measured anew, which
+  is part of the path.
 - **(a), measured anew**: the same weights as (a)'s, but for BatchNorm's statistics, which are measured as (b)'s are. It
   is no arm of the goals. It shows how much of what parts (a) from (b) are statistics alone, which take seconds: running
   averages lag behind the weights of a short training, and the more the smaller a BatchNorm's momentum is (0.01 in
@@ -39,10 +40,11 @@ Their few epochs leave them with much to learn: what trains on gains by that, wh
 
 _LONG = ", ".join(f"{model} {epochs}" for model, epochs in LONG_EPOCHS.items())
 LONG = f"""\
-## From sources trained to their end
+## From sources trained for longer
 
-A published model has learnt what its training had to give. These sources are trained for longer, in epochs:
+A published model has learnt what its training had to give. These sources are nearer to that, though EfficientNet-B0
+still gains by more of it. Their epochs:
 {_LONG}.
 What starts from them is trained at {LONG_RATE:g} of the rate that they were, as the full profile fine-tunes published
-weights. The rest is as above. What is lost here, more of the same training does not make up for.
+weights. The rest is as above.
 """

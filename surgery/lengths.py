@@ -71,8 +71,8 @@ def lengthen(lite: nn.Module, source: nn.Module, plan: Plan, example_inputs: Any
 
 def _folded(plan: Plan) -> Iterator[tuple[str, str]]:
     """Convolutions and the BatchNorm that alone reads each, once."""
-    found = {edit.params["into"]: edit.params["norm"] for edit in plan.edits if "norm" in edit.params}
-    yield from found.items()
+    folds = [edit.params for edit in plan.edits if edit.rule == "fold_channel_scale"]
+    yield from {params["into"]: params["norm"] for params in folds if "norm" in params}.items()
 
 
 def _lengthen(lite: nn.Module, source: nn.Module, name: str, norm_name: str) -> str:

@@ -127,7 +127,7 @@ def test_both_kinds_of_source_are_judged_alone() -> None:
     assert [line for line in told if not line.startswith("open")] == [
         f"met: {MODEL}, before training (b) keeps 87.5 % of the source's, goal 75 %; (a) 12.5 % (1 of 3 seeds)",
         f"missed: {MODEL}, before training (b) keeps 55.6 % of the source's, goal 75 %; (a) 11.1 % (1 of 3 seeds), "
-        "from a source trained to its end",
+        "from a source trained for longer",
     ]
 
 
