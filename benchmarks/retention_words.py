@@ -18,8 +18,8 @@ same models for the same number of epochs, not accuracies on real data.
   A convolution that can be split exactly is split exactly here too, since that is no option.
 - **(b) this project's path**: surgery as the recipe has it (mean gates folded into weights that keep their length, new
   BatchNorm fitted, its statistics measured anew, on images without labels), then the same training with the source as
-  teacher: of its logits or, for a detector, of what its neck gives; then BatchNorm's statistics are measured anew, which
-  is part of the path.
+  teacher: of its logits or, for a detector, of what its neck gives; then BatchNorm's statistics are measured anew,
+  which is part of the path.
 - **(a), measured anew**: the same weights as (a)'s, but for BatchNorm's statistics, which are measured as (b)'s are. It
   is no arm of the goals. It shows how much of what parts (a) from (b) are statistics alone, which take seconds: running
   averages lag behind the weights of a short training, and the more the smaller a BatchNorm's momentum is (0.01 in
