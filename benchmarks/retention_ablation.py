@@ -13,9 +13,10 @@ WORDS = {
     "reconstruction_steps": f"blocks are fitted to the source in {RECONSTRUCTION_STEPS} steps",
 }
 MORE = f"""\
-On top of the recipe's warm start, after {ABLATION_EPOCHS} epochs. *Reconstruction* is {RECONSTRUCTION_STEPS} steps on
-training images before them, without labels; *features* are those at the stage ends, at weight {trials.FEATURES:g};
-*annealing* turns activations into ReLU over {trials.ANNEAL_EPOCHS:g} of the epochs. With logits alone, that is (b).
+On top of gates, norms and statistics, after {ABLATION_EPOCHS} epochs. *Reconstruction* is {RECONSTRUCTION_STEPS} steps
+on training images before them, without labels; *features* are those at the stage ends, at weight {trials.FEATURES:g};
+*annealing* turns activations into ReLU over {trials.ANNEAL_EPOCHS:g} of the epochs. (b) has logits after
+reconstruction.
 """
 
 
@@ -61,8 +62,9 @@ def teaching_table(figures: Figures, model: str) -> list[str]:
         values = figures.of(model, arm, ABLATION_EPOCHS)
         lost = spread(figures.lost(model, values), "")
         rows.append([words, spread(values), lost, str(len(values))])
-    return table(["beside the warm start", figures.metric(model), "points lost", "seeds"], rows)
+    return table(["beside them", figures.metric(model), "points lost", "seeds"], rows)
 
 
 def _untrained(figures: Figures, model: str, start: str) -> Seeds:
-    return figures.of(model, (start, trials.NOTHING), 0)
+    is_default = start in trials.STARTS and trials.STARTS[start] == trials.DEFAULT  # measured as what recipes have
+    return figures.of(model, ("warm" if is_default else start, trials.NOTHING), 0)

@@ -103,19 +103,20 @@ def untrained(figures: Figures, model: str) -> Verdict:
 def trained(figures: Figures, model: str) -> Verdict:
     """After GOAL_EPOCHS, (b) has lost at most SHARE of the points that (a) has.
 
-    Where (a) has lost nothing, (b) has to be as good as (a).
+    Where (a) has lost none, (b) must have lost none either, and the words say which of the two is ahead.
     """
     a, b = (figures.lost(model, values) for values in figures.arms(model, GOAL_EPOCHS))
     if not a:
         return Verdict("open", model, f"after {GOAL_EPOCHS} epochs: not measured")
     words = f"after {GOAL_EPOCHS} epochs (b) has lost {points(mean(b))} points, (a) {points(mean(a))}"
-    if mean(a) > 0:
-        is_met, words = mean(b) <= SHARE * mean(a) + ROUNDING, f"{words}, goal {points(SHARE * mean(a))}"
-    else:
-        is_met, words = mean(b) <= mean(a) + ROUNDING, f"{words}, goal no more than that"
+    allowed = SHARE * max(mean(a), 0.0)
+    words += f", goal {points(allowed)}"
+    if mean(a) <= 0:
+        ahead = mean(a) - mean(b)
+        words += f", where (b) is {'ahead' if ahead >= 0 else 'behind'} by {points(abs(ahead))}"
     if settled := figures.lost(model, figures.settled(model, GOAL_EPOCHS)):
         words += f"; with its statistics measured anew (a) {points(mean(settled))}"
-    return Verdict("met" if is_met else "missed", model, words + _seeds(a))
+    return Verdict("met" if mean(b) <= allowed + ROUNDING else "missed", model, words + _seeds(a))
 
 
 def _seeds(values: Seeds) -> str:

@@ -76,7 +76,7 @@ def standing(judged: Sequence[Verdict]) -> list[str]:
     return [
         "Right after surgery (b) keeps at least 75 % of the source's accuracy where (a) keeps under 20 %; after "
         f"{GOAL_EPOCHS} epochs (b)\nhas lost at most a quarter of the points that (a) has. Where (a) has lost none, "
-        "the goal says nothing; (b) is then held to\nthe accuracy of (a). "
+        "(b) must have lost none either;\nwhich of the two is then ahead is said, and decides nothing. "
         f"Met {count['met']}, missed {count['missed']}, not measured {count['open']}.\n",
         *(f"- {each}" for each in judged),
         "",

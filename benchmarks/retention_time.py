@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from retention_measure import Place
-from retention_trials import SOURCE, Told, Trial
+from retention_trials import RECONSTRUCTION_STEPS, SOURCE, Told, Trial
 
 # Seconds of an epoch of the lite model with its teacher, one thread, as many trials as cores.
 EPOCH = {
@@ -15,7 +15,8 @@ EPOCH = {
     "yolov8_n": 63,
 }
 OTHER = 60  # of a model that is not among them
-# Of such an epoch: the source learns without a teacher; what surgery and its measurement take, and reconstruction.
+# Of such an epoch: the source learns without a teacher; what surgery and its measurement take, and the ablation's steps
+# of reconstruction.
 UNTAUGHT, SURGERY, RECONSTRUCTION = 0.8, 0.6, 1.2
 
 
@@ -41,5 +42,5 @@ def _guess(place: Place, trial: Trial) -> float:
         return UNTAUGHT * epoch * float(settings["schedule"]["epochs"])
     if trial.epochs:
         return epoch * trial.epochs * (1.0 if settings["teacher"] else UNTAUGHT)
-    reconstructed = bool(settings["surgery"]["warm_start"]["reconstruction_steps"])
-    return epoch * (SURGERY + RECONSTRUCTION * reconstructed)
+    steps: int = settings["surgery"]["warm_start"]["reconstruction_steps"]
+    return epoch * (SURGERY + RECONSTRUCTION * steps / RECONSTRUCTION_STEPS)

@@ -31,6 +31,7 @@ LONG_EPOCHS = {
 }
 OTHER_LONG = 3  # of a model that is not among them, times the profile's
 LONG_RATE = 0.2
+LONG_STEPS = 600  # of reconstruction, where the profile's schedule has any; as finetune_30 has
 OWN = None  # what the recipe and the profile's schedule say, unchanged
 
 # Of the warm start, everything and nothing. The steps see about as many batches as an epoch of the digit scenes has.
@@ -43,15 +44,13 @@ ALL = {
     "reconstruction_steps": RECONSTRUCTION_STEPS,
 }
 OFF = {part: type(on)() for part, on in ALL.items()}
-DEFAULT = ALL | {"refit": False, "reconstruction_steps": 0}
+DEFAULT = ALL | {"refit": False}
 PARTS = tuple(ALL)
 
 # What a lite model starts from, as the recipe's surgery.warm_start.
 STARTS: Mapping[str, Mapping[str, Any] | None] = {
     "bare": OFF,
     "warm": OWN,
-    "refit": DEFAULT | {"refit": True},
-    "reconstruction": DEFAULT | {"reconstruction_steps": RECONSTRUCTION_STEPS},
     "all": ALL,
     **{f"only_{part}": OFF | {part: ALL[part]} for part in PARTS},
     **{f"all_but_{part}": ALL | {part: OFF[part]} for part in PARTS},
@@ -81,15 +80,17 @@ TRAININGS = {
 }
 
 ARMS = {"a": ("bare", "plain"), "b": ("warm", "taught")}
-# Of the second ablation: what is on beside the warm start of the recipe.
+# Of the second ablation: what is on beside gates, norms and statistics.
+UNFITTED, REFIT = "default_but_reconstruction_steps", "all_but_reconstruction_steps"
 TEACHING = {
-    "nothing more": ("warm", "untaught"),
-    "logits": ("warm", "taught"),
-    "features": ("warm", "features"),
-    "reconstruction": ("reconstruction", "untaught"),
-    "annealing": ("warm", "annealed"),
-    "all four together": ("reconstruction", "together"),
-    "logits after a refit": ("refit", "taught"),
+    "nothing more": (UNFITTED, "untaught"),
+    "logits": (UNFITTED, "taught"),
+    "features": (UNFITTED, "features"),
+    "reconstruction": ("warm", "untaught"),
+    "annealing": (UNFITTED, "annealed"),
+    "logits after reconstruction": ("warm", "taught"),
+    "logits after a refit": (REFIT, "taught"),
+    "all four together": ("warm", "together"),
 }
 
 
@@ -181,7 +182,7 @@ def ablation(models: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
 
 
 def ablated_starts() -> list[str]:
-    """All but the default without reconstruction is the default itself, which recipes have: `warm`."""
+    """The default itself is what recipes have: `warm`."""
     return [start for start, settings in STARTS.items() if settings is OWN or settings != DEFAULT]
 
 
@@ -233,7 +234,10 @@ class Told:
         if self.step == "surgery":
             settings["seed"] = self.trial.seed
             changed = STARTS[self.trial.start]
-            settings["surgery"]["warm_start"] |= {} if changed is OWN else changed
+            parts = settings["surgery"]["warm_start"]
+            parts |= {} if changed is OWN else changed
+            if self.trial.is_long and parts["reconstruction_steps"]:
+                parts["reconstruction_steps"] = LONG_STEPS
             return settings
         schedule = settings["schedule"]
         schedule["seed"] = self.trial.seed

@@ -1,8 +1,9 @@
 """What docs/retention.md says beside its figures."""
 
-from retention_trials import LONG_EPOCHS, LONG_RATE
+from retention_trials import LONG_EPOCHS, LONG_RATE, LONG_STEPS
+from retention_trials import RECONSTRUCTION_STEPS as STEPS
 
-INTRODUCTION = """\
+INTRODUCTION = f"""\
 # What surgery and training keep of a model's accuracy
 
 Written by `python benchmarks/retention.py --report`; `python benchmarks/retention.py` measures, and goes on with what
@@ -16,17 +17,20 @@ same models for the same number of epochs, not accuracies on real data.
   removed gate is an identity, BatchNorm keeps the source's statistics or, where it is new, those it is made with. Then
   plain training on the labels, from the source's other weights; BatchNorm ends with its running averages, as anywhere.
   A convolution that can be split exactly is split exactly here too, since that is no option.
-- **(b) this project's path**: surgery as the recipe has it (mean gates folded into weights that keep their length, new
-  BatchNorm fitted, its statistics measured anew, on images without labels), then the same training with the source as
-  teacher: of its logits or, for a detector, of what its neck gives; then BatchNorm's statistics are measured anew,
-  which is part of the path.
+- **(b) this project's path**: surgery as recipe and schedule have it (mean gates folded into weights that keep their
+  length, new BatchNorm fitted, its statistics measured anew; of classifiers, blocks fitted to the source's in
+  {STEPS} steps; all on training images without labels), then the same training with the source as teacher: of its
+  logits or, for a detector, of what its neck gives; then BatchNorm's statistics are measured anew, which is part of the
+  path.
 - **(a), measured anew**: the same weights as (a)'s, but for BatchNorm's statistics, which are measured as (b)'s are. It
   is no arm of the goals. It shows how much of what parts (a) from (b) are statistics alone, which take seconds: running
   averages lag behind the weights of a short training, and the more the smaller a BatchNorm's momentum is (0.01 in
   torchvision's MobileNetV3, 0.03 in YOLOv8, 0.1 in the others).
 - **Equal in both**: the profile's fine-tuning schedule (optimizer, learning rate, warm-up, moving average of the
   weights), the augmentation, the seeds and the number of epochs. Each number of epochs is a training of its own, whose
-  learning rate falls to zero at its end. What the teacher's forward costs comes on top in (b).
+  learning rate falls to zero at its end.
+- **Not equal** is the time. The teacher's forward comes on top in (b), and {STEPS} steps of reconstruction take about
+  as long as an epoch. So compare (b) with (a) after another epoch or two as well.
 - **Measured** are the weights after the last epoch, none chosen by their accuracy, by the task's own metric on all
   validation images. Points lost are the source's accuracy minus the model's. They are negative where a model gained:
   its epochs come on top of the source's. Guessing one of ten classes is right in 10 %.
@@ -45,6 +49,6 @@ LONG = f"""\
 A published model has learnt what its training had to give. These sources are nearer to that, though EfficientNet-B0
 still gains by more of it. Their epochs:
 {_LONG}.
-What starts from them is trained at {LONG_RATE:g} of the rate that they were, as the full profile fine-tunes published
-weights. The rest is as above.
+What starts from them is trained at {LONG_RATE:g} of the rate that they were, and reconstruction of classifiers has
+{LONG_STEPS} steps, as the full profile fine-tunes published weights. The rest is as above.
 """

@@ -45,6 +45,7 @@ RECIPE = f"recipes/torchvision/{NAME}.yaml"
         (("configs/schedules/finetune.yaml", "description: short", "description: long"), set()),
         (("configs/schedules/finetune.yaml", "epochs: 1", "epochs: 2"), {"train"}),
         (("configs/schedules/finetune.yaml", "batch_size: 8", "batch_size: 4"), {"train", "surgery"}),
+        (("configs/schedules/finetune.yaml", "epochs: 1", "epochs: 1\nreconstruction_steps: 5"), {"surgery"}),
         (("configs/schedules/scratch.yaml", "epochs: 2", "epochs: 3"), {"baseline"}),
         (("configs/datasets/digits.yaml", "description: nothing", "description: digits"), set()),
         (("configs/datasets/digits.yaml", "licence: none", "licence: CC0"), {"release"}),
@@ -60,6 +61,10 @@ RECIPE = f"recipes/torchvision/{NAME}.yaml"
         ((RECIPE, "task: class", "export: {dynamic_batch: true}\ntask: class"), {"check", "export", "release"}),
         ((RECIPE, "task: class", "accept: {lost_at_most: 0.02, at_least: {demo: 0.8}}\ntask: class"), {"release"}),
         ((RECIPE, "task: class", "surgery: {warm_start: {gates: false}}\ntask: class"), {"surgery", "release"}),
+        (
+            (RECIPE, "task: class", "surgery: {warm_start: {reconstruction_steps: 5}}\ntask: class"),
+            {"surgery", "release"},
+        ),
         ((RECIPE, "task: class", "left: {Softmax: it is small}\ntask: class"), {"check", "release"}),
         ((RECIPE, "task: class", "# a comment\ntask: class"), set()),
     ],

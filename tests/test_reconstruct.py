@@ -60,6 +60,32 @@ def test_blocks_are_what_stands_in_stages_and_the_whole() -> None:
     assert blocks(lite, source, images(2)) == ("stages.0.0", "stages.0.1", "stages.1.0", "")
 
 
+class Named(nn.Module):
+    """Children by name and no container, as timm's RegNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.s1, self.s2 = nn.Conv2d(3, 8, 3), Inner(), Inner()
+        self.act, self.pair = nn.SiLU(), Pair()
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.pair(self.act(self.s2(self.s1(self.stem(x)))))
+        return a + b  # type: ignore[no-any-return]
+
+
+class Inner(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.b1 = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.b1(x)  # type: ignore[no-any-return]
+
+
+def test_blocks_are_a_models_children_where_nothing_stands_in_stages() -> None:
+    assert blocks(Named(), Named(), images(2)) == ("stem", "s1", "s2", "")
+
+
 def test_of_another_shape_is_no_block() -> None:
     lite, source = operated()
     lite.stages[1][0] = nn.Sequential(nn.Conv2d(8, 8, 3))  # type: ignore[index]

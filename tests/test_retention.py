@@ -105,6 +105,10 @@ def test_long_sources_are_trained_for_longer_and_what_starts_from_them_at_a_lowe
             rate = expected["schedule"]["optimizer"]["lr"]
         elif each.epochs:
             expected["schedule"]["optimizer"]["lr"] = trials.LONG_RATE * rate
+        elif each.start == "warm":
+            parts = expected["surgery"]["warm_start"]
+            parts["reconstruction_steps"] = trials.LONG_STEPS if parts["reconstruction_steps"] else 0
+            assert REAL.schedules["finetune_30"].reconstruction_steps == trials.LONG_STEPS
         assert settings == expected
         assert Told(REAL, longer).key != Told(REAL, each).key
     other = Told(REAL, Trial("mobilenet_v2", 0, "source", is_long=True))  # none of the experiment's models
@@ -138,9 +142,11 @@ def test_every_part_of_the_warm_start_is_alone_and_off_once() -> None:
     for part in trials.PARTS:
         assert settings(f"only_{part}") == nothing | {part: everything[part]}
         assert settings(f"all_but_{part}") == everything | {part: nothing[part]}
-    assert settings("refit") == settings("warm") | {"refit": True}
+        if everything[part] and part != "refit":
+            assert settings(f"default_but_{part}") == settings("warm") | {part: nothing[part]}
+    assert settings("all_but_refit") == settings("warm")  # which is not measured twice
     asked = {each.start for each in trials.ablation(["mobilenet_v3_small"], [0]) if not each.epochs}
-    assert asked == {"source", *trials.STARTS}
+    assert asked == {"source", *trials.STARTS} - {"all_but_refit"}
 
 
 def test_what_training_may_add_is_on_alone_and_together() -> None:
@@ -157,8 +163,9 @@ def test_what_training_may_add_is_on_alone_and_together() -> None:
         "features": (False, True, False, False),
         "reconstruction": (False, False, True, False),
         "annealing": (False, False, False, True),
-        "all four together": (True, True, True, True),
+        "logits after reconstruction": (True, False, True, False),
         "logits after a refit": (True, False, False, False),
+        "all four together": (True, True, True, True),
     }
 
 

@@ -55,14 +55,18 @@ def test_before_training_three_quarters_are_kept(a: tuple[float, ...], b: tuple[
         (0.20, -0.01, "met"),
         (0.00, 0.00, "met"),
         (-0.01, -0.02, "met"),  # both gained, (b) more
-        (-0.02, -0.01, "missed"),  # both gained, (a) more
+        (-0.02, -0.01, "met"),  # both gained, (a) more, which the words say
         (-0.02, 0.01, "missed"),
+        (0.00, 0.01, "missed"),
     ],
 )
 def test_after_two_epochs_a_quarter_is_lost(lost_by_a: float, lost_by_b: float, stands: str) -> None:
     source = 0.9
     a, b = (tuple(source - lost + step for step in (-0.02, 0.0, 0.02)) for lost in (lost_by_a, lost_by_b))
-    assert trained(figures({2: a}, {2: b}, source), MODEL).stands == stands
+    verdict = trained(figures({2: a}, {2: b}, source), MODEL)
+    assert verdict.stands == stands
+    assert ("ahead by" in verdict.words) == (lost_by_b <= lost_by_a <= 0)
+    assert ("behind by" in verdict.words) == (lost_by_a <= 0 and lost_by_a < lost_by_b)
 
 
 def test_seeds_are_compared_where_both_arms_and_the_source_are_there() -> None:
@@ -139,7 +143,7 @@ def test_the_ablation_has_a_row_for_each_part_and_none_is_made_up() -> None:
     text = "\n".join(ablations(as_figures(found)))
     assert "(a):\n10.0 %; with the recipe's, which is (b): 80.0 %; with all of them: -." in text
     rows = {line.split("|")[1].split(":")[0].strip(): line for line in text.splitlines() if line.startswith("| ")}
-    assert rows["refit"].endswith("| 41.0 % |  | - |")  # no part of the default
+    assert rows["refit"].endswith("| 41.0 % |  | 80.0 % |")  # no part of the default, which is all without it
     assert rows["gates"].endswith("| - | 62.0 % | - |")
     assert rows["features"] == "| features | 85.0 % | 5.0 | 1 |"
     assert rows.keys() >= TEACHING.keys()

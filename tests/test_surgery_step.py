@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from small_build import EXPORT, NAME, ORIGIN, SmallBuild, prepare
 
+from surgery import SurgeryError
 from surgery.reconstruction.reconstruct import Reconstruction
 from zoo import atomic
 from zoo.errors import StepError
@@ -126,6 +127,20 @@ def test_a_reconstruction_holds_no_more_images_than_memory_has(
     assert counts == [5, 2, 1]
     told = json.loads((build.folder("surgery") / "report.json").read_bytes())
     assert told["warm_start"]["reconstruction"] == {"blocks": 0, "steps": 5}
+
+
+def test_a_reconstruction_that_fails_says_how_to_do_without(build: SmallBuild, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise SurgeryError("reconstruct: the error is nan in step 2; lower lr, 0.001")
+
+    monkeypatch.setattr(step.surgery, "reconstruct", failing)
+    chosen = {"rules": ["squeeze_excite"], "warm_start": {"reconstruction_steps": 5}}
+    with pytest.raises(
+        StepError, match=r"in step 2; .*can do without: surgery: \{warm_start: \{.*reconstruction_steps: 0"
+    ):
+        step.run(build.job("surgery", settings(build, chosen)))
+    done = {"rules": ["squeeze_excite"], "warm_start": {"refit": False, "reconstruction_steps": 0}}  # as it says
+    step.run(build.job("surgery", settings(build, done)))
 
 
 def test_a_target_that_changed_since_is_refused(build: SmallBuild) -> None:

@@ -67,14 +67,15 @@ def test_a_profiles_own_schedule_for_the_model_is_the_one_that_counts(tmp_path: 
     assert library.load(write(tmp_path, TEXTS | files)).recipes["mobilenet_v2_lite"].train.epochs == 3
 
 
+@pytest.mark.parametrize(("field", "verb"), [("anneal_epochs", "anneal"), ("reconstruction_steps", "reconstruct")])
 @pytest.mark.parametrize("part", ["tasks", "models"])
-def test_a_source_has_nothing_to_anneal(tmp_path: Path, part: str) -> None:
+def test_a_source_has_nothing_that_surgery_replaced(tmp_path: Path, part: str, field: str, verb: str) -> None:
     text = PROFILE_TEXT.replace("baseline: short", "baseline: other")
     if part == "models":
         text = PROFILE_TEXT + "models:\n  mobilenet_v2_lite: {baseline: other}\n"
     name, line = ("classification", 7) if part == "tasks" else ("mobilenet_v2_lite", 13)
-    assert complaints(tmp_path, {PROFILE: text, OTHER: schedule("anneal_epochs: 1\n")}) == [
-        f"{PROFILE}:{line}: {part}.{name}.baseline: 'other' has anneal_epochs, and a source has nothing to anneal; "
+    assert complaints(tmp_path, {PROFILE: text, OTHER: schedule(f"{field}: 1\n")}) == [
+        f"{PROFILE}:{line}: {part}.{name}.baseline: 'other' has {field}, and a source has nothing to {verb}; "
         f"name another, or remove it from {OTHER}"
     ]
 
@@ -102,6 +103,8 @@ def test_a_compiled_model_can_neither_be_annealed_nor_taught_by_features(tmp_pat
     [
         ("anneal_epochs: -1\n", "anneal_epochs"),
         ("anneal_epochs: often\n", "anneal_epochs"),
+        ("reconstruction_steps: -1\n", "reconstruction_steps"),
+        ("reconstruction_steps: 1.5\n", "reconstruction_steps"),
         ("distillation: {features: -0.5}\n", "distillation.features"),
         ("distillation: {weight: true}\n", "distillation.weight"),
         ("distillation: [features]\n", "distillation"),

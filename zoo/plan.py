@@ -133,14 +133,21 @@ def _baseline(model: Model) -> Settings:
         "dataset_name": model.task.dataset,
         "weights": model.library.profiles[model.profile].weights,
         "input_size": model.task.input_size,
-        "schedule": without_words(schedule) if schedule else None,
+        "schedule": _of_a_training(schedule) if schedule else None,
         "launch": as_json(model.launch) if schedule else None,
     }
 
 
+def _of_a_training(schedule: Schedule) -> Settings:
+    """What is done before it is the surgery step's."""
+    return {name: value for name, value in without_words(schedule).items() if name != "reconstruction_steps"}
+
+
 def _surgery(model: Model) -> Settings:
     schedule, chosen = model.schedule, model.recipe.surgery
-    own = {"surgery": as_json(chosen), "batch_size": schedule.batch_size, "seed": schedule.seed}
+    own: Settings = {"surgery": as_json(chosen), "batch_size": schedule.batch_size, "seed": schedule.seed}
+    if chosen.warm_start.reconstruction_steps is None:
+        own["surgery"]["warm_start"]["reconstruction_steps"] = schedule.reconstruction_steps
     return own | _judged(model) if chosen.rules == "auto" else own
 
 
@@ -166,7 +173,7 @@ def _written(model: Model) -> Settings:
 
 def _train(model: Model) -> Settings:
     return {
-        "schedule": without_words(model.schedule),
+        "schedule": _of_a_training(model.schedule),
         "learning_rate_scaled_from": model.learning_rate_scaled_from,
         "teacher": model.recipe.train.teacher,
         "launch": as_json(model.launch),

@@ -55,7 +55,8 @@ class WarmStart(Config):
     norms: bool = True  # BatchNorm in place of another normalisation starts from what that one gave; else as made
     statistics: bool = True  # BatchNorm's statistics are measured anew; else they are the source's
     refit: bool = False  # layers behind an edit are fitted by least squares to what they gave in the source
-    reconstruction_steps: Annotated[int, Field(ge=0)] = 0  # of an optimizer that fits block by block to the source
+    # Of an optimizer that fits block by block to the source; none: as many as the fine-tuning schedule has.
+    reconstruction_steps: Annotated[int, Field(ge=0)] | None = None
 
 
 class Surgery(Config):

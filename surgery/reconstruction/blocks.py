@@ -15,19 +15,20 @@ def blocks(lite: nn.Module, source: nn.Module, images: Tensor) -> tuple[str, ...
     """Names of modules that run once in both models and give one tensor of the same shape, no one inside another, in
     the order in which they run; the whole model, "", last where that holds for it.
 
-    They are what stands in a Sequential or a ModuleList, such as the residual blocks of a stage.
+    They are what stands in a Sequential or a ModuleList, such as the residual blocks of a stage; in a model where
+    nothing does, as in timm's RegNet, its own children.
     """
     gave, lite_gave = _shapes(source, images), _shapes(lite, images)
     modules = dict(lite.named_modules())
+    agree = [name for name in modules if name in gave and gave[name] == lite_gave.get(name) and _learns(modules[name])]
+    single = [name for name in agree if name and not isinstance(modules[name], CONTAINERS)]
+    standing = [name for name in single if isinstance(modules[name.rpartition(".")[0]], CONTAINERS)]
     found: list[str] = []
-    for name, module in modules.items():
-        if not name or isinstance(module, CONTAINERS) or any(name.startswith(f"{other}.") for other in found):
-            continue
-        stands_in = isinstance(modules[name.rpartition(".")[0]], CONTAINERS)
-        if stands_in and name in gave and gave[name] == lite_gave.get(name) and _learns(module):
+    for name in standing or [name for name in single if "." not in name]:
+        if not any(name.startswith(f"{other}.") for other in found):
             found.append(name)
     order = {name: at for at, name in enumerate(lite_gave)}
-    whole = [""] if "" in gave and gave[""] == lite_gave.get("") else []
+    whole = [""] if "" in agree else []
     return tuple(sorted(found, key=lambda name: order[name])) + tuple(whole)
 
 

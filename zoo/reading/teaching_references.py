@@ -11,6 +11,8 @@ REFUSED = {  # of what a compiled model cannot do, and why
     ("anneal_epochs",): "a compiled model does not see how far its activations have turned",
     ("distillation", "features"): "of a compiled model nobody sees what its stages end with",
 }
+# What is done to what surgery replaced, by the field that asks for it.
+OF_LITE_MODELS = {"anneal_epochs": "anneal", "reconstruction_steps": "reconstruct"}
 
 
 def problems(documents: Documents) -> Iterator[Problem]:
@@ -43,9 +45,10 @@ def _of_baselines(profile: Document, schedules: Mapping[str, Document]) -> Itera
         for name in mapping_at(profile, (part,)):
             place = (part, name, "baseline")
             schedule = schedules.get(text_at(profile, place) or "")
-            if schedule is not None and number_at(schedule, ("anneal_epochs",)):
-                fact = f"'{shown(text_at(profile, place) or '')}' has anneal_epochs, and a source has nothing to anneal"
-                yield profile.problem(place, fact, f"name another, or remove it from {schedule.file}")
+            for field, verb in OF_LITE_MODELS.items():
+                if schedule is not None and number_at(schedule, (field,)):
+                    fact = f"'{shown(text_at(profile, place) or '')}' has {field}, and a source has nothing to {verb}"
+                    yield profile.problem(place, fact, f"name another, or remove it from {schedule.file}")
 
 
 def _of_recipe(recipe: Document, documents: Documents) -> Iterator[Problem]:

@@ -22,6 +22,7 @@ from zoo.targets.identity import read_same
 
 EXPLANATION = "explanation.json"
 REFIT_IMAGES = 512  # that layers are fitted on: more of them gave MobileNetV3 nothing
+WITHOUT = "surgery: {warm_start: {refit: false, reconstruction_steps: 0}}"
 HELD = 2**29  # values of model inputs that a reconstruction holds and goes through again: 2 GB
 
 
@@ -85,7 +86,7 @@ def _reconstruct(job: Job, lite: nn.Module, source: nn.Module, origin: Origin, s
             batches = _batches(job, origin, max(1, min(steps, held)))
             blocks = surgery.reconstruct(lite, source, batches, steps, statistics=wanted.statistics)
     except surgery.SurgeryError as error:
-        raise StepError(f"{job.model}: {error}; a recipe can do without: surgery.warm_start") from error
+        raise StepError(f"{job.model}: {error}; a recipe can do without: {WITHOUT}") from error
     return {
         "refit": refit and refit.to_json(),
         "reconstruction": blocks and blocks.to_json(),

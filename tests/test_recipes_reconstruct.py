@@ -1,0 +1,40 @@
+"""Every recipe whose schedule asks for reconstruction, with random weights: its lite model can be reconstructed."""
+
+from pathlib import Path
+
+import pytest
+from test_recipes_lint import LIBRARY, demo_size
+
+import surgery
+from zoo import plan
+from zoo.choosing import dry_run
+from zoo.steps.surgery import _rules
+
+ROOT = Path(__file__).parents[1]
+ASKED = sorted(
+    name
+    for name, recipe in LIBRARY.recipes.items()
+    if recipe.surgery.expect == "edits" and plan.model(LIBRARY, name, "demo").schedule.reconstruction_steps
+)
+
+pytestmark = pytest.mark.slow
+
+
+def test_classifiers_ask_for_it() -> None:
+    assert {LIBRARY.recipes[name].task for name in ASKED} == {"classification"}
+    assert len(ASKED) >= 15
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_blocks_come_closer(name: str) -> None:
+    recipe = LIBRARY.recipes[name]
+    with dry_run._built(name, None, "", ROOT, demo_size(name)) as (network, images, deployment):
+        automatic = recipe.surgery.rules == "auto"
+        explanation = dry_run._chosen(network, images, deployment) if automatic else None
+        rules, sites = _rules(recipe.surgery, explanation)
+        lite, report = surgery.lite(network, rules, (images[:1],), [images], sites)
+        told = surgery.reconstruct(lite, network, [images], 10)
+        surgery.lengthen(lite, network, report.plan, (images[:1],))
+    assert len(told.blocks) > 1
+    assert sum(block.after for block in told.blocks) < sum(block.before for block in told.blocks)
+    assert all(value.isfinite().all() for value in lite.state_dict().values())
