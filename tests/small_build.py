@@ -148,10 +148,9 @@ def write_metrics(build: SmallBuild, step: str, top1: float, epochs: int = 2, se
         "images": 8,
         "dataset": "speckles",
         "dataset_digest": "d" * 64,
-        "epochs": epochs,
-        "seconds": seconds,
-        "trained_on": "speckles",
     }
+    if epochs:  # what surgery leaves is not trained
+        metrics |= {"epochs": epochs, "seconds": seconds, "trained_on": "speckles"}
     atomic.write_json(build.folder(step) / "metrics.json", metrics)
 
 

@@ -92,6 +92,25 @@ def test_of_another_shape_is_no_block() -> None:
     assert blocks(lite, source, images(2)) == ("stages.0.0", "stages.0.1", "")
 
 
+def test_what_works_in_place_behind_a_block_leaves_alone_what_is_wanted_of_it() -> None:
+    torch.manual_seed(0)
+    parts = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Hardswish(inplace=True), nn.Conv2d(8, 8, 1), nn.ReLU(inplace=True)
+    source = nn.Sequential(*parts, nn.ReLU(inplace=True)).eval()
+    twin = copy.deepcopy(source)
+    told = surgery.reconstruct(twin, source, [images(32)], steps=3, statistics=False)
+    assert [(block.name, block.before, block.after) for block in told.blocks] == [
+        (name, 0.0, 0.0) for name in ("0", "1", "3", "")
+    ]
+    assert all(value.equal(source.state_dict()[name]) for name, value in twin.state_dict().items())
+
+
+def test_batches_that_are_not_whole_are_left_out() -> None:
+    lite, source = operated()
+    told = surgery.reconstruct(lite, source, images(65).split(32), steps=4)  # the third is one image
+    assert (told.images, told.steps) == (64, 4)
+    assert surgery.reconstruct(lite, source, images(64).split(32), steps=1).images == 32
+
+
 def test_it_brings_a_lite_model_closer_to_its_source_on_other_images() -> None:
     lite, source = operated()
     frozen = lite.stem.weight.requires_grad_(False)

@@ -86,13 +86,28 @@ def test_the_warm_start_is_in_the_release(own_build: SmallBuild) -> None:
         == json.loads((own_build.folder("surgery") / "report.json").read_bytes())["warm_start"]
     )
     assert fields["surgery"]["warm_start"]["gates"] is True
-    assert "The warm start, measured on calibration images: gates, norms, statistics" in card
+    assert "The warm start, from training images without labels: gates, norms, statistics" in card
     assert (
         started({"gates": True, "norms": False, "statistics": True, "steps": 0})
         == "gates, statistics; without norms, steps"
     )
     assert started({"gates": False, "steps": 200}) == "steps 200; without gates"
     assert started({"gates": False}) == "nothing; without gates"
+
+
+def test_a_reconstruction_is_in_card_and_table_and_no_training_of_epochs(own_build: SmallBuild) -> None:
+    words = "speckles, blocks fitted to the source's in 150 steps, without labels"
+    state(own_build, "surgery", trained_on=words, seconds=13.2)
+    report = own_build.folder("surgery") / "report.json"
+    done = {"gates": True, "refit": False, "reconstruction": {"blocks": 18, "steps": 150, "images": 4800}}
+    atomic.write_json(report, json.loads(report.read_bytes()) | {"warm_start": done})
+    own_build.release(description="other")
+    fields, card = released(own_build, 2)
+    assert f"- after surgery: {words} in 13 s\n" in card
+    assert "labels: gates, reconstruction (blocks 18, images 4800, steps 150); without refit." in card
+    row = results.cells(parsed(fields))
+    assert row[results.HEADER.index("training time")] == "1.5 s -> 15 s"  # 1.5 of its training and 13.2 before
+    assert "ep." not in row[results.HEADER.index("after surgery")]
 
 
 def test_long_lists_are_counted() -> None:

@@ -1,9 +1,11 @@
 """The surgery step where the target decides of the rules: what it leaves, and that it goes on to the check."""
 
+import contextlib
 import json
-from typing import Any
+from typing import Any, Self
 
 import pytest
+import torch
 from small_build import EXPORT, NAME, ORIGIN, SmallBuild, prepare
 
 from surgery import SurgeryError
@@ -16,6 +18,7 @@ from zoo.source_model import load_weights, source_model
 from zoo.steps import surgery as step
 from zoo.targets import reading
 from zoo.targets.identity import digest
+from zoo.training import learner
 
 # Hardswish in parts and plain depthwise convolutions, but no product of two activations of different shapes.
 PARTS = """\
@@ -117,7 +120,7 @@ def test_a_reconstruction_holds_no_more_images_than_memory_has(
 
     def noted(lite: Any, source: Any, batches: Any, steps: int, **_: Any) -> Reconstruction:
         counts.append(len(list(batches)))
-        return Reconstruction((), steps, 0.0)
+        return Reconstruction((), steps, 0, 0.0)
 
     monkeypatch.setattr(step.surgery, "reconstruct", noted)
     chosen = {"rules": ["squeeze_excite"], "warm_start": {"refit": False, "reconstruction_steps": 5}}
@@ -126,7 +129,46 @@ def test_a_reconstruction_holds_no_more_images_than_memory_has(
         step.run(build.job("surgery", settings(build, chosen) | {"batch_size": 2}))
     assert counts == [5, 2, 1]
     told = json.loads((build.folder("surgery") / "report.json").read_bytes())
-    assert told["warm_start"]["reconstruction"] == {"blocks": 0, "steps": 5}
+    assert told["warm_start"]["reconstruction"] == {"blocks": 0, "steps": 5, "images": 0}
+
+
+def test_a_reconstruction_runs_where_a_training_would_on_few_images_at_once(
+    build: SmallBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+
+    class Somewhere(torch.nn.Module):
+        def to(self, where: object) -> Self:  # type: ignore[override]
+            seen.append(where)
+            return self
+
+        def cpu(self) -> Self:
+            seen.append("cpu")
+            return self
+
+    monkeypatch.setattr(learner, "accelerator", lambda: "there")
+    with contextlib.suppress(SurgeryError), step._accelerated(Somewhere(), Somewhere()) as where:
+        assert where == "there"
+        raise SurgeryError("it fails")
+    assert seen == ["there", "there", "cpu", "cpu"]
+
+    monkeypatch.undo()
+    monkeypatch.setattr(step, "AT_ONCE", 3)
+    chosen = {"rules": ["squeeze_excite"], "warm_start": {"reconstruction_steps": 2}}
+    reports = []
+    for _ in range(2):
+        step.run(build.job("surgery", settings(build, chosen) | {"batch_size": 8}))
+        reports.append((build.folder("surgery") / "report.json").read_bytes())
+    assert reports[0] == reports[1]  # it does not say how long it took
+    told = json.loads(reports[0])
+    assert told["warm_start"]["reconstruction"] == {
+        "blocks": len(told["reconstruction"]["blocks"]),
+        "steps": 2,
+        "images": 6,
+    }
+    metrics = json.loads((build.folder("surgery") / "metrics.json").read_bytes())
+    assert metrics["trained_on"].endswith(", blocks fitted to the source's in 2 steps, without labels")
+    assert metrics["seconds"] > 0
 
 
 def test_a_reconstruction_that_fails_says_how_to_do_without(build: SmallBuild, monkeypatch: pytest.MonkeyPatch) -> None:

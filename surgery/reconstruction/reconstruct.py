@@ -35,11 +35,12 @@ class Reconstruction:
 
     blocks: tuple[Block, ...]
     steps: int
+    images: int  # different ones
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+        """JSON values, the same for the same models and images: without the time it took."""
+        return {name: value for name, value in asdict(self).items() if name != "seconds"}
 
 
 def reconstruct(
@@ -57,7 +58,8 @@ def reconstruct(
     In each of the steps one of the batches of model inputs goes through both models; every block is moved towards what
     it gave in the source, on what the blocks before it give in ``lite``, and no gradient leaves it. With ``statistics``
     BatchNorm works on the batch, and has its own measured anew on all batches in the end; without, it works on those it
-    has, which stay. Dropout and the like do nothing, and frozen parameters stay.
+    has, which stay. Dropout and the like do nothing, and frozen parameters stay. Batches smaller than the largest are
+    left out.
 
     Raises SurgeryError where there are no steps or batches, the models have no block in common, one of them fails on
     the batches or the error is not finite; ``lite`` is then as it was.
@@ -68,6 +70,7 @@ def reconstruct(
     given = list(batches)
     if not given or not all(isinstance(batch, Tensor) for batch in given):
         raise SurgeryError("reconstruct: give batches that are tensors of model inputs, at least one")
+    given = [batch for batch in given if len(batch) == max(map(len, given))]  # one image alone has no statistics
     before = {name: value.clone() for name, value in lite.state_dict().items()}
     try:
         with torch.inference_mode(False), restored_modes(source), restored_modes(lite), _gradients(lite):
@@ -89,7 +92,7 @@ def reconstruct(
         raise SurgeryError(f"reconstruct: a model fails on the batches: {one_line(error)}") from error
     few = max(1, steps // 10)
     fitted = tuple(Block(name, _mean(told[:few]), _mean(told[-few:])) for name, told in errors.items())
-    return Reconstruction(fitted, steps, perf_counter() - start)
+    return Reconstruction(fitted, steps, sum(map(len, given[:steps])), perf_counter() - start)
 
 
 @contextmanager
@@ -123,12 +126,12 @@ def _fit(
     missed: dict[str, Tensor] = {}
 
     def keep(name: str, output: Tensor) -> None:
-        wanted[name] = output
+        wanted[name] = output.clone()  # an activation behind it may work in place
 
     def compare(name: str, output: Tensor) -> Tensor:
         target = wanted[name]
         missed[name] = (output - target).square().mean() / target.var(correction=0).clamp_min(1e-12)
-        return output.detach()
+        return output.detach().clone()
 
     errors: dict[str, list[float]] = {name: [] for name in names}
     with _seen(source, names, keep), _seen(lite, names, compare):

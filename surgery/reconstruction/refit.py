@@ -43,8 +43,8 @@ class Refit:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+        """JSON values, the same for the same models and images: without the time it took."""
+        return {name: value for name, value in asdict(self).items() if name != "seconds"}
 
 
 def refit(lite: nn.Module, source: nn.Module, batches: Iterable[Tensor], *, statistics: bool = True) -> Refit:

@@ -80,7 +80,7 @@ def _surgery(manifest: Manifest) -> str:
         ]
         text = _table(header, rows) + "\n\nEvery edit, with the name of its module, is in `plan.json`."
         if warm_start := manifest.surgery.warm_start:
-            text += f"\n\nThe warm start, measured on calibration images: {started(warm_start)}."
+            text += f"\n\nThe warm start, from training images without labels: {started(warm_start)}."
     if "explanation" in manifest.files:
         text += " Why the target needs each rule, and what no rule removes, is in `explanation.json`."
     refusals = "\n".join(f"- `{r.rule}` at `{r.site}`: {r.reason}" for r in manifest.surgery.refusals)

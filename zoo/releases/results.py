@@ -40,7 +40,7 @@ def cells(manifest: Manifest) -> tuple[str, ...]:
         _percent(accuracy.source, accuracy.headline) + _epochs(accuracy.source),
         _percent(accuracy.after_surgery, accuracy.headline),
         _percent(accuracy.lite, accuracy.headline) + _epochs(accuracy.lite),
-        f"{_time(accuracy.source)} -> {_time(accuracy.lite)}",
+        f"{_time(accuracy.source)} -> {_time(accuracy.lite, accuracy.after_surgery)}",
         str(manifest.origin.preprocessing.size),
         f"{costs.source.macs / 1e6:.1f} -> {costs.lite.macs / 1e6:.1f}",
         f"{costs.source.parameters / 1e6:.2f} -> {costs.lite.parameters / 1e6:.2f}",
@@ -57,11 +57,13 @@ def _epochs(evaluation: Evaluation) -> str:
     return f" ({evaluation.epochs} ep.)" if evaluation.epochs else ""
 
 
-def _time(evaluation: Evaluation) -> str:
-    """How long a model was trained; one that came with its weights, or needs no training, was not."""
+def _time(evaluation: Evaluation, before: Evaluation | None = None) -> str:
+    """How long a model was trained, and fitted ``before`` that; one that came with its weights, or needs no training,
+    was not."""
     if not evaluation.epochs:
         return "none"
-    return "unknown" if evaluation.seconds is None else duration(evaluation.seconds)
+    fitted = (before and before.seconds) or 0.0
+    return "unknown" if evaluation.seconds is None else duration(fitted + evaluation.seconds)
 
 
 def _timing(timing: Timing) -> str:

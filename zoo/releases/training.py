@@ -14,9 +14,9 @@ MANY = 8  # items of a list, of which the card says the number alone
 def trained(evaluation: Evaluation) -> str:
     """On what and how, such as ``digits, from scratch; 4 epochs in 3.1 min by schedule short (learning rate 0.03)``."""
     on = evaluation.trained_on.strip() or "not trained"
+    time = f" in {duration(evaluation.seconds)}" if evaluation.seconds else ""
     if not evaluation.epochs:
-        return on
-    time = "" if evaluation.seconds is None else f" in {duration(evaluation.seconds)}"
+        return on + time
     schedule = f" by schedule {evaluation.schedule}" if evaluation.schedule else ""
     settings = stated(evaluation.training)
     return f"{on}; {counted(evaluation.epochs, 'epoch')}{time}{schedule}" + (f" ({settings})" if settings else "")

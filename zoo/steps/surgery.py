@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 import surgery
@@ -13,6 +15,7 @@ from zoo.atomic import write_json
 from zoo.choosing.choose import choose
 from zoo.choosing.deployment import Deployment
 from zoo.choosing.explanation import Explanation
+from zoo.data.summary import read_summary
 from zoo.errors import StepError
 from zoo.job import Job, Result
 from zoo.origin import Origin
@@ -24,6 +27,7 @@ EXPLANATION = "explanation.json"
 REFIT_IMAGES = 512  # that layers are fitted on: more of them gave MobileNetV3 nothing
 WITHOUT = "surgery: {warm_start: {refit: false, reconstruction_steps: 0}}"
 HELD = 2**29  # values of model inputs that a reconstruction holds and goes through again: 2 GB
+AT_ONCE = 32  # images of one of its steps, at most: what a large batch leaves for the backward pass is tens of GB
 
 
 def run(job: Job) -> Result:
@@ -46,8 +50,9 @@ def run(job: Job) -> Result:
         raise StepError(f"{job.model}: surgery: {error}") from error
     _require_expected(job.model, settings, report)
     told = report.to_json()
+    fitting: dict[str, Any] = {}
     if report.is_lite:
-        fitted = _reconstruct(job, lite, source, origin, settings)
+        fitted, fitting = _reconstruct(job, lite, source, origin, settings)
         fitted |= {"lengths": _lengthened(job.model, lite, source, report.plan, batches[0][:1])}
         told |= fitted | {"warm_start": told["warm_start"] | fitted["warm_start"]}
     if explanation is not None:
@@ -55,7 +60,7 @@ def run(job: Job) -> Result:
     write_json(job.folder / "plan.json", report.plan.to_json())
     write_json(job.folder / "report.json", told)
     save_weights(lite, job.folder / "initial.safetensors")
-    metrics = task.evaluate(lite.eval(), job.upstream["data"], origin.preprocessing)
+    metrics = task.evaluate(lite.eval(), job.upstream["data"], origin.preprocessing) | fitting
     write_json(job.folder / "metrics.json", metrics)
     names = ["plan.json", "report.json", "initial.safetensors", "metrics.json"]
     names += [] if explanation is None else [EXPLANATION]
@@ -63,18 +68,21 @@ def run(job: Job) -> Result:
     return Result(tuple(job.folder / name for name in names), summary)
 
 
-def _batches(job: Job, origin: Origin, count: int) -> Iterator[Tensor]:
+def _batches(job: Job, origin: Origin, count: int, size: int | None = None) -> Iterator[Tensor]:
     return tasks.find(origin.task).calibration_batches(
         job.upstream["data"],
         origin.preprocessing,
-        batch_size=job.settings["batch_size"],
+        batch_size=size or job.settings["batch_size"],
         count=count,
         seed=job.settings["seed"],
     )
 
 
-def _reconstruct(job: Job, lite: nn.Module, source: nn.Module, origin: Origin, settings: Surgery) -> dict[str, Any]:
-    """Fit the lite model to its source as far as the recipe wants it; fields of the report: what was done."""
+def _reconstruct(
+    job: Job, lite: nn.Module, source: nn.Module, origin: Origin, settings: Surgery
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fit the lite model to its source as far as the settings want it; fields of the report, what was done, and of the
+    metrics, on what and how long."""
     wanted = settings.warm_start
     refit = blocks = None
     try:
@@ -82,19 +90,42 @@ def _reconstruct(job: Job, lite: nn.Module, source: nn.Module, origin: Origin, s
             count = max(settings.calibration_batches, math.ceil(REFIT_IMAGES / job.settings["batch_size"]))
             refit = surgery.refit(lite, source, _batches(job, origin, count), statistics=wanted.statistics)
         if steps := wanted.reconstruction_steps:
-            held = HELD // (job.settings["batch_size"] * 3 * origin.preprocessing.size**2)
-            batches = _batches(job, origin, max(1, min(steps, held)))
-            blocks = surgery.reconstruct(lite, source, batches, steps, statistics=wanted.statistics)
+            size = min(AT_ONCE, job.settings["batch_size"])
+            count = max(1, min(steps, HELD // (size * 3 * origin.preprocessing.size**2)))
+            with _accelerated(lite, source) as where:
+                batches = (batch.to(where) for batch in _batches(job, origin, count, size))
+                blocks = surgery.reconstruct(lite, source, batches, steps, statistics=wanted.statistics)
     except surgery.SurgeryError as error:
         raise StepError(f"{job.model}: {error}; a recipe can do without: {WITHOUT}") from error
-    return {
+    done = blocks and {"blocks": len(blocks.blocks), "steps": blocks.steps, "images": blocks.images}
+    report = {
         "refit": refit and refit.to_json(),
         "reconstruction": blocks and blocks.to_json(),
         "warm_start": {
             "refit": refit is not None and {"layers": len(refit.fitted), "images": refit.images},
-            "reconstruction": blocks is not None and {"blocks": len(blocks.blocks), "steps": blocks.steps},
+            "reconstruction": done or False,
         },
     }
+    if blocks is None:
+        return report, {}
+    dataset = read_summary(job.upstream["data"]).name
+    words = f"{dataset}, blocks fitted to the source's in {blocks.steps} steps, without labels"
+    return report, {"trained_on": words, "seconds": round(blocks.seconds, 1)}
+
+
+@contextmanager
+def _accelerated(*models: nn.Module) -> Iterator[torch.device]:
+    """Inside, the models are where they would be trained; afterwards on the CPU."""
+    from zoo.training.learner import accelerator  # mmengine takes seconds to import, and only this needs it
+
+    where = accelerator()
+    try:
+        for model in models:
+            model.to(where)
+        yield where
+    finally:
+        for model in models:
+            model.cpu()
 
 
 def _lengthened(name: str, lite: nn.Module, source: nn.Module, plan: surgery.Plan, image: Tensor) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def recorded(model: nn.Module, stages: Sequence[str]) -> Iterator[dict[str, Tens
     for stage in stages:
 
         def keep(_: nn.Module, _inputs: object, output: Tensor, stage: str = stage) -> None:
-            found[stage] = output
+            found[stage] = output.clone()  # an activation behind it may work in place
 
         handles.append(model.get_submodule(stage).register_forward_hook(keep))
     try:
