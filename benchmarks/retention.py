@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/retention.py                           # all models, seeds and epochs: hours, see --list
     .venv/bin/python benchmarks/retention.py --models mobilenet_v3_small --seeds 0 1 2 --epochs 0 1 2 5
     .venv/bin/python benchmarks/retention.py --ablation                # what each part gives, mobilenet_v3_small
+    .venv/bin/python benchmarks/retention.py --unfitted               # (b) without reconstruction
     .venv/bin/python benchmarks/retention.py --long --epochs 0 2       # from sources that are trained for longer
     .venv/bin/python benchmarks/retention.py --list                    # what is there, what is missing, how long
     .venv/bin/python benchmarks/retention.py --report                  # docs/retention.md and .svg from what is there
@@ -48,8 +49,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", metavar="NAME", help="recipes without their _lite")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(trials.SEEDS))
-    parser.add_argument("--epochs", nargs="+", type=int, default=list(trials.EPOCHS), help="not of the ablation")
+    parser.add_argument(
+        "--epochs", nargs="+", type=int, default=list(trials.EPOCHS), help="not of --ablation, --unfitted"
+    )
     parser.add_argument("--ablation", action="store_true", help="each part of the path alone and off")
+    parser.add_argument("--unfitted", action="store_true", help="(b) without its reconstruction, at 0 and 2 epochs")
     parser.add_argument("--long", action="store_true", help="from sources trained for two to four times as long")
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
     parser.add_argument(
@@ -70,7 +74,9 @@ def main() -> int:
         parser.error(f"no recipe {unknown[0]}_lite" if unknown else "seeds and epochs are from 0, jobs from 1")
     if options.report:
         return told(write(place, REPOSITORY / "docs"))
-    if options.ablation:
+    if options.unfitted:
+        chosen = trials.unfitted(options.models or trials.MODELS, options.seeds)
+    elif options.ablation:
         chosen = trials.ablation(options.models or trials.ABLATED, options.seeds)
     else:
         chosen = trials.experiment(options.models or trials.MODELS, options.seeds, options.epochs)

@@ -22,7 +22,7 @@ reconstruction.
 
 def ablations(figures: Figures) -> list[str]:
     """Both tables of every model of which something was measured for them alone; nothing where there is none."""
-    only = {*trials.ablated_starts()} - {"bare", "warm"}
+    only = {*trials.STARTS} - {"bare", "warm", trials.UNFITTED[0]}
     models = sorted({each.model for each in figures.results if each.start in only or each.training in _own_trainings()})
     lines = []
     for model in models:
@@ -66,5 +66,4 @@ def teaching_table(figures: Figures, model: str) -> list[str]:
 
 
 def _untrained(figures: Figures, model: str, start: str) -> Seeds:
-    is_default = start in trials.STARTS and trials.STARTS[start] == trials.DEFAULT  # measured as what recipes have
-    return figures.of(model, ("warm" if is_default else start, trials.NOTHING), 0)
+    return figures.of(model, (start, trials.NOTHING), 0)

@@ -73,7 +73,7 @@ class Figures:
 class Verdict:
     """How a goal stands for a model."""
 
-    stands: Literal["met", "missed", "open"]
+    stands: Literal["met", "moot", "missed", "open"]
     model: str
     words: str
 
@@ -82,7 +82,7 @@ class Verdict:
 
 
 def verdicts(figures: Figures, models: Sequence[str]) -> list[Verdict]:
-    """Both goals of each model; open where it was not measured."""
+    """Both goals of each model; open where it was not measured, moot where (a) has lost nothing that (b) could win."""
     return [judged(figures, model) for judged in (untrained, trained) for model in models]
 
 
@@ -101,22 +101,23 @@ def untrained(figures: Figures, model: str) -> Verdict:
 
 
 def trained(figures: Figures, model: str) -> Verdict:
-    """After GOAL_EPOCHS, (b) has lost at most SHARE of the points that (a) has.
+    """After GOAL_EPOCHS, (b) has lost at most SHARE of the points that (a) has; a gain is a loss below zero.
 
-    Where (a) has lost none, (b) must have lost none either, and the words say which of the two is ahead.
+    Where (a) has lost none and that holds, the words say which of the two is ahead.
     """
     a, b = (figures.lost(model, values) for values in figures.arms(model, GOAL_EPOCHS))
     if not a:
         return Verdict("open", model, f"after {GOAL_EPOCHS} epochs: not measured")
-    words = f"after {GOAL_EPOCHS} epochs (b) has lost {points(mean(b))} points, (a) {points(mean(a))}"
-    allowed = SHARE * max(mean(a), 0.0)
-    words += f", goal {points(allowed)}"
+    words = f"after {GOAL_EPOCHS} epochs (b) has lost {points(mean(b))} points, (a) {points(mean(a))}, "
+    stands: Literal["met", "moot", "missed"] = "met" if mean(b) <= SHARE * mean(a) + ROUNDING else "missed"
+    words += f"goal {points(SHARE * mean(a))}"
     if mean(a) <= 0:
         ahead = mean(a) - mean(b)
         words += f", where (b) is {'ahead' if ahead >= 0 else 'behind'} by {points(abs(ahead))}"
+        stands = "moot" if stands == "met" else stands
     if settled := figures.lost(model, figures.settled(model, GOAL_EPOCHS)):
         words += f"; with its statistics measured anew (a) {points(mean(settled))}"
-    return Verdict("met" if mean(b) <= allowed + ROUNDING else "missed", model, words + _seeds(a))
+    return Verdict(stands, model, words + _seeds(a))
 
 
 def _seeds(values: Seeds) -> str:

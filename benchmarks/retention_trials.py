@@ -80,17 +80,19 @@ TRAININGS = {
 }
 
 ARMS = {"a": ("bare", "plain"), "b": ("warm", "taught")}
+# The path without its reconstruction, which takes as long as an epoch: no arm, but told beside (b).
+UNFITTED = ("default_but_reconstruction_steps", "taught")
 # Of the second ablation: what is on beside gates, norms and statistics.
-UNFITTED, REFIT = "default_but_reconstruction_steps", "all_but_reconstruction_steps"
+_BEFORE, _FITTED, _REFIT = UNFITTED[0], "all_but_refit", "all_but_reconstruction_steps"
 TEACHING = {
-    "nothing more": (UNFITTED, "untaught"),
-    "logits": (UNFITTED, "taught"),
-    "features": (UNFITTED, "features"),
-    "reconstruction": ("warm", "untaught"),
-    "annealing": (UNFITTED, "annealed"),
-    "logits after reconstruction": ("warm", "taught"),
-    "logits after a refit": (REFIT, "taught"),
-    "all four together": ("warm", "together"),
+    "nothing more": (_BEFORE, "untaught"),
+    "logits": UNFITTED,
+    "features": (_BEFORE, "features"),
+    "reconstruction": (_FITTED, "untaught"),
+    "annealing": (_BEFORE, "annealed"),
+    "logits after reconstruction": (_FITTED, "taught"),
+    "logits after a refit": (_REFIT, "taught"),
+    "all four together": (_FITTED, "together"),
 }
 
 
@@ -169,21 +171,23 @@ def experiment(models: Sequence[str], seeds: Sequence[int], epochs: Sequence[int
     return with_needs(found)
 
 
+def unfitted(models: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
+    """(b) without reconstruction, at the epochs that the goals are about."""
+    return with_needs(
+        trial(model, seed, UNFITTED, epochs) for seed in seeds for model in models for epochs in sorted(FIRST)
+    )
+
+
 def ablation(models: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
     """Each part of the warm start alone and off, untrained; then what training may add; seed by seed."""
 
     def found() -> Iterator[Trial]:
         for seed in seeds:
             for model in models:
-                yield from (Trial(model, seed, start) for start in ablated_starts())
+                yield from (Trial(model, seed, start) for start in STARTS)
                 yield from (trial(model, seed, arm, ABLATION_EPOCHS) for arm in TEACHING.values())
 
     return with_needs(found())
-
-
-def ablated_starts() -> list[str]:
-    """The default itself is what recipes have: `warm`."""
-    return [start for start, settings in STARTS.items() if settings is OWN or settings != DEFAULT]
 
 
 def with_needs(trials: Iterable[Trial]) -> list[Trial]:
@@ -235,8 +239,9 @@ class Told:
             settings["seed"] = self.trial.seed
             changed = STARTS[self.trial.start]
             parts = settings["surgery"]["warm_start"]
-            parts |= {} if changed is OWN else changed
-            if self.trial.is_long and parts["reconstruction_steps"]:
+            if changed is not OWN:
+                parts |= changed
+            elif self.trial.is_long and parts["reconstruction_steps"]:
                 parts["reconstruction_steps"] = LONG_STEPS
             return settings
         schedule = settings["schedule"]

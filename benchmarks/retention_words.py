@@ -15,7 +15,8 @@ same models for the same number of epochs, not accuracies on real data.
   images are always the same.
 - **(a) bare replacement**: every layer that the rules replace gives way to its replacement, and nothing is measured: a
   removed gate is an identity, BatchNorm keeps the source's statistics or, where it is new, those it is made with. Then
-  plain training on the labels, from the source's other weights; BatchNorm ends with its running averages, as anywhere.
+  plain training on the labels, from the source's other weights; BatchNorm ends with its running averages, as anywhere,
+  which the schedule's moving average of the weights averages once more.
   A convolution that can be split exactly is split exactly here too, since that is no option.
 - **(b) this project's path**: surgery as recipe and schedule have it (mean gates folded into weights that keep their
   length, new BatchNorm fitted, its statistics measured anew; of classifiers, blocks fitted to the source's in
@@ -30,7 +31,8 @@ same models for the same number of epochs, not accuracies on real data.
   weights), the augmentation, the seeds and the number of epochs. Each number of epochs is a training of its own, whose
   learning rate falls to zero at its end.
 - **Not equal** is the time. The teacher's forward comes on top in (b), and {STEPS} steps of reconstruction take about
-  as long as an epoch. So compare (b) with (a) after another epoch or two as well.
+  as long as an epoch. So compare (b) with (a) after another epoch as well, and see what (b) is without reconstruction;
+  what is called untrained here has had no label and no epoch.
 - **Measured** are the weights after the last epoch, none chosen by their accuracy, by the task's own metric on all
   validation images. Points lost are the source's accuracy minus the model's. They are negative where a model gained:
   its epochs come on top of the source's. Guessing one of ten classes is right in 10 %.

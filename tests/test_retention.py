@@ -144,9 +144,19 @@ def test_every_part_of_the_warm_start_is_alone_and_off_once() -> None:
         assert settings(f"all_but_{part}") == everything | {part: nothing[part]}
         if everything[part] and part != "refit":
             assert settings(f"default_but_{part}") == settings("warm") | {part: nothing[part]}
-    assert settings("all_but_refit") == settings("warm")  # which is not measured twice
+    assert settings("all_but_refit") == settings("warm")
     asked = {each.start for each in trials.ablation(["mobilenet_v3_small"], [0]) if not each.epochs}
-    assert asked == {"source", *trials.STARTS} - {"all_but_refit"}
+    assert asked == {"source", *trials.STARTS}
+
+
+@pytest.mark.parametrize("model", trials.MODELS)
+def test_without_reconstruction_is_what_b_is_but_for_it(model: str) -> None:
+    chosen = trials.unfitted([model], [1])
+    assert [each.epochs for each in chosen] == [0, 0, 2]
+    start = told(model, 1, "warm").settings
+    start["surgery"]["warm_start"]["reconstruction_steps"] = 0
+    assert Told(REAL, chosen[1]).settings == start
+    assert Told(REAL, chosen[2]).settings == told(model, 1, *trials.ARMS["b"], 2).settings
 
 
 def test_what_training_may_add_is_on_alone_and_together() -> None:

@@ -14,7 +14,7 @@ from retention_ablation import ablations
 from retention_figures import Figures, spread, trained, untrained, verdicts
 from retention_plot import plot
 from retention_report import lines, trained_table, untrained_table
-from retention_trials import ARMS, MODELS, TEACHING, Trial, trial
+from retention_trials import ARMS, MODELS, TEACHING, UNFITTED, Trial, trial
 
 MODEL = "mobilenet_v3_small"
 ByEpochs = Mapping[int, tuple[float, ...]]  # figures by seed
@@ -53,9 +53,10 @@ def test_before_training_three_quarters_are_kept(a: tuple[float, ...], b: tuple[
         (0.20, 0.05, "met"),
         (0.20, 0.06, "missed"),
         (0.20, -0.01, "met"),
-        (0.00, 0.00, "met"),
-        (-0.01, -0.02, "met"),  # both gained, (b) more
-        (-0.02, -0.01, "met"),  # both gained, (a) more, which the words say
+        (0.00, 0.00, "moot"),
+        (-0.01, -0.02, "moot"),  # both gained, (b) more
+        (-0.02, -0.01, "moot"),  # both gained, (a) more, which the words say
+        (-0.04, -0.005, "missed"),  # of what (a) gained, less than a quarter
         (-0.02, 0.01, "missed"),
         (0.00, 0.01, "missed"),
     ],
@@ -93,17 +94,22 @@ def test_tables_have_means_and_ends() -> None:
     assert empty == ""
     assert row == (
         f"| {MODEL} | top-1 | 90.0 % | 10.0 % (10.0 to 10.0) | 90.0 % (80.0 to 100.0) | 11.1 % (11.1 to 11.1) "
-        "| 100.0 % (88.9 to 111.1) | 3 of 3 |"
+        "| 100.0 % (88.9 to 111.1) | - | 3 of 3 |"
     )
     *_, row, _ = trained_table(measured, MODELS)
     assert row == (
         f"| {MODEL} | 2 | 90.0 % | 70.0 % (60.0 to 80.0) | 85.0 % (75.0 to 95.0) | 20.0 (10.0 to 30.0) "
-        "| 5.0 (-5.0 to 15.0) | 25.0 % | - | 3 of 3 |"
+        "| 5.0 (-5.0 to 15.0) | 25.0 % | - | - | 3 of 3 |"
     )
+    without = {trial(MODEL, 0, UNFITTED, epochs): value for epochs, value in ((0, 0.7), (2, 0.8))}
+    beside = Figures({**measured.results, **as_figures(without).results})
+    assert "| 77.8 % | 3 of 3 |" in untrained_table(beside, MODELS)[-2]
+    assert "| 25.0 % | 10.0 | - | 3 of 3 |" in trained_table(beside, MODELS)[-2]
+    assert ablations(beside) == []
     *_, row, _ = trained_table(figures({2: (0.8,)}, {2: (0.95,)}), MODELS)
-    assert row.endswith("| 10.0 | -5.0 | (b) lost none | - | 1 of 3 |")
+    assert row.endswith("| 10.0 | -5.0 | (b) lost none | - | - | 1 of 3 |")
     *_, row, _ = trained_table(figures({2: (0.95,)}, {2: (0.8,)}), MODELS)
-    assert row.endswith("| -5.0 | 10.0 | (a) lost none | - | 1 of 3 |")
+    assert row.endswith("| -5.0 | 10.0 | (a) lost none | - | - | 1 of 3 |")
     assert untrained_table(as_figures({}), MODELS) == ["Nothing is measured yet.\n"]
     assert (spread({}), spread({1: 0.5})) == ("-", "50.0 %")
 
@@ -143,7 +149,7 @@ def test_the_ablation_has_a_row_for_each_part_and_none_is_made_up() -> None:
     text = "\n".join(ablations(as_figures(found)))
     assert "(a):\n10.0 %; with the recipe's, which is (b): 80.0 %; with all of them: -." in text
     rows = {line.split("|")[1].split(":")[0].strip(): line for line in text.splitlines() if line.startswith("| ")}
-    assert rows["refit"].endswith("| 41.0 % |  | 80.0 % |")  # no part of the default, which is all without it
+    assert rows["refit"].endswith("| 41.0 % |  | - |")  # no part of the default
     assert rows["gates"].endswith("| - | 62.0 % | - |")
     assert rows["features"] == "| features | 85.0 % | 5.0 | 1 |"
     assert rows.keys() >= TEACHING.keys()
