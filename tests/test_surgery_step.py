@@ -19,6 +19,7 @@ from zoo.steps import surgery as step
 from zoo.targets import reading
 from zoo.targets.identity import digest
 from zoo.training import learner
+from zoo.training.accelerated import accelerated
 
 # Hardswish in parts and plain depthwise convolutions, but no product of two activations of different shapes.
 PARTS = """\
@@ -147,12 +148,13 @@ def test_a_reconstruction_runs_where_a_training_would_on_few_images_at_once(
             return self
 
     monkeypatch.setattr(learner, "accelerator", lambda: "there")
-    with contextlib.suppress(SurgeryError), step._accelerated(Somewhere(), Somewhere()) as where:
+    with contextlib.suppress(SurgeryError), accelerated(Somewhere(), Somewhere()) as where:
         assert where == "there"
         raise SurgeryError("it fails")
     assert seen == ["there", "there", "cpu", "cpu"]
 
-    monkeypatch.undo()
+    asked: list[str] = []
+    monkeypatch.setattr(learner, "accelerator", lambda: asked.append("") or torch.device("cpu"))  # type: ignore[func-returns-value]
     monkeypatch.setattr(step, "AT_ONCE", 3)
     chosen = {"rules": ["squeeze_excite"], "warm_start": {"reconstruction_steps": 2}}
     reports = []
@@ -160,6 +162,7 @@ def test_a_reconstruction_runs_where_a_training_would_on_few_images_at_once(
         step.run(build.job("surgery", settings(build, chosen) | {"batch_size": 8}))
         reports.append((build.folder("surgery") / "report.json").read_bytes())
     assert reports[0] == reports[1]  # it does not say how long it took
+    assert len(asked) == 2 * 2  # to be reconstructed, and to be evaluated
     told = json.loads(reports[0])
     assert told["warm_start"]["reconstruction"] == {
         "blocks": len(told["reconstruction"]["blocks"]),

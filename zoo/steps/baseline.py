@@ -17,6 +17,7 @@ from zoo.recipe import Source
 from zoo.schedule import Schedule
 from zoo.source_model import save_weights, source_model
 from zoo.training import launching
+from zoo.training.accelerated import accelerated
 from zoo.training.first_weights import calm_classifiers
 from zoo.training.fitting import Fitting
 
@@ -57,7 +58,8 @@ def run(job: Job) -> Result:
         training = {"epochs": fitted.epochs, "seconds": fitted.seconds, "trained_on": description, **fitted.training}
     save_weights(model, job.folder / "source.safetensors")
     write_json(job.folder / "source.json", origin.model_dump(mode="json"))
-    metrics = task.evaluate(model.eval(), data, origin.preprocessing) | training
+    with accelerated(model):
+        metrics = task.evaluate(model.eval(), data, origin.preprocessing) | training
     write_json(job.folder / "metrics.json", metrics)
     shutil.rmtree(job.folder / "partial", ignore_errors=True)  # what the training would have resumed from
     names = ("source.safetensors", "source.json", "metrics.json", "curve.jsonl")

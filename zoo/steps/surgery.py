@@ -2,10 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 import surgery
@@ -22,6 +20,7 @@ from zoo.origin import Origin
 from zoo.recipe import Export, Surgery, WarmStart
 from zoo.source_model import load_weights, save_weights, source_model
 from zoo.targets.identity import read_same
+from zoo.training.accelerated import accelerated
 
 EXPLANATION = "explanation.json"
 REFIT_IMAGES = 512  # that layers are fitted on: more of them gave MobileNetV3 nothing
@@ -60,7 +59,8 @@ def run(job: Job) -> Result:
     write_json(job.folder / "plan.json", report.plan.to_json())
     write_json(job.folder / "report.json", told)
     save_weights(lite, job.folder / "initial.safetensors")
-    metrics = task.evaluate(lite.eval(), job.upstream["data"], origin.preprocessing) | fitting
+    with accelerated(lite):
+        metrics = task.evaluate(lite.eval(), job.upstream["data"], origin.preprocessing) | fitting
     write_json(job.folder / "metrics.json", metrics)
     names = ["plan.json", "report.json", "initial.safetensors", "metrics.json"]
     names += [] if explanation is None else [EXPLANATION]
@@ -92,7 +92,7 @@ def _reconstruct(
         if steps := wanted.reconstruction_steps:
             size = min(AT_ONCE, job.settings["batch_size"])
             count = max(1, min(steps, HELD // (size * 3 * origin.preprocessing.size**2)))
-            with _accelerated(lite, source) as where:
+            with accelerated(lite, source) as where:
                 batches = (batch.to(where) for batch in _batches(job, origin, count, size))
                 blocks = surgery.reconstruct(lite, source, batches, steps, statistics=wanted.statistics)
     except surgery.SurgeryError as error:
@@ -111,21 +111,6 @@ def _reconstruct(
     dataset = read_summary(job.upstream["data"]).name
     words = f"{dataset}, blocks fitted to the source's in {blocks.steps} steps, without labels"
     return report, {"trained_on": words, "seconds": round(blocks.seconds, 1)}
-
-
-@contextmanager
-def _accelerated(*models: nn.Module) -> Iterator[torch.device]:
-    """Inside, the models are where they would be trained; afterwards on the CPU."""
-    from zoo.training.learner import accelerator  # mmengine takes seconds to import, and only this needs it
-
-    where = accelerator()
-    try:
-        for model in models:
-            model.to(where)
-        yield where
-    finally:
-        for model in models:
-            model.cpu()
 
 
 def _lengthened(name: str, lite: nn.Module, source: nn.Module, plan: surgery.Plan, image: Tensor) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from zoo.rebuild import lite_model, read_plan
 from zoo.schedule import Schedule
 from zoo.source_model import load_weights, save_weights
 from zoo.training import launching
+from zoo.training.accelerated import accelerated
 from zoo.training.fitting import Fitting
 
 
@@ -37,7 +38,8 @@ def run(job: Job) -> Result:
     task = tasks.find(origin.task)
     metric: str = task.METRIC
     source = json.loads((before / "metrics.json").read_text("utf-8"))
-    metrics = task.evaluate(model.eval(), data, origin.preprocessing) | training
+    with accelerated(model):
+        metrics = task.evaluate(model.eval(), data, origin.preprocessing) | training
     write_json(job.folder / "metrics.json", metrics)
     shutil.rmtree(job.folder / "partial", ignore_errors=True)  # what the training would have resumed from
     return Result(
