@@ -72,10 +72,15 @@ def main() -> int:
     unknown = [name for name in options.models or () if f"{name}_lite" not in place.library.recipes]
     if unknown or options.jobs < 1 or min(options.seeds) < 0 or min(options.epochs) < 0:
         parser.error(f"no recipe {unknown[0]}_lite" if unknown else "seeds and epochs are from 0, jobs from 1")
+    if options.ablation and options.long:
+        parser.error("--ablation is from the sources that the profile trains, not --long")
     if options.report:
         return told(write(place, REPOSITORY / "docs"))
     if options.unfitted:
-        chosen = trials.unfitted(options.models or trials.MODELS, options.seeds)
+        models = options.models or trials.MODELS
+        chosen = trials.unfitted(
+            [model for model in models if trials.is_reconstructed(place.library, model)], options.seeds
+        )
     elif options.ablation:
         chosen = trials.ablation(options.models or trials.ABLATED, options.seeds)
     else:

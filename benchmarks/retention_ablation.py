@@ -41,14 +41,14 @@ def start_table(figures: Figures, model: str) -> list[str]:
     nothing, default, everything = (_untrained(figures, model, start) for start in ("bare", "warm", "all"))
     rows = []
     for part in PARTS:
-        without = f"default_but_{part}" if trials.DEFAULT[part] else None
+        without = f"default_but_{part}" if part != "refit" else None
         starts = f"only_{part}", without, f"all_but_{part}"
         cells = [spread(_untrained(figures, model, start)) if start else "" for start in starts]
         rows.append([f"{part}: {WORDS[part]}", *cells])
     source = points(figures.source(model) or 0.0)
     whole = (
         f"Before any training, {figures.metric(model)}. The source: {source} %. With no part of the warm start, which "
-        f"is (a):\n{spread(nothing)}; with the recipe's, which is (b): {spread(default)}; "
+        f"is (a):\n{spread(nothing)}; with those of recipe and schedule, which is (b): {spread(default)}; "
         f"with all of them: {spread(everything)}.\n"
         "A part for which a model has no layers changes nothing, as norms where all of them are BatchNorm already.\n"
     )
@@ -62,7 +62,7 @@ def teaching_table(figures: Figures, model: str) -> list[str]:
         values = figures.of(model, arm, ABLATION_EPOCHS)
         lost = spread(figures.lost(model, values), "")
         rows.append([words, spread(values), lost, str(len(values))])
-    return table(["beside them", figures.metric(model), "points lost", "seeds"], rows)
+    return table(["beside gates, norms and statistics", figures.metric(model), "points lost", "seeds"], rows)
 
 
 def _untrained(figures: Figures, model: str, start: str) -> Seeds:

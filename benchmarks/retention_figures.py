@@ -103,7 +103,7 @@ def untrained(figures: Figures, model: str) -> Verdict:
 def trained(figures: Figures, model: str) -> Verdict:
     """After GOAL_EPOCHS, (b) has lost at most SHARE of the points that (a) has; a gain is a loss below zero.
 
-    Where (a) has lost none and that holds, the words say which of the two is ahead.
+    Where (a) has lost none, the words say which of the two is ahead, and what is not missed is moot.
     """
     a, b = (figures.lost(model, values) for values in figures.arms(model, GOAL_EPOCHS))
     if not a:

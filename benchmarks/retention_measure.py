@@ -143,7 +143,7 @@ def _measured(place: Place, trial: Trial, told: Told) -> dict[str, Any]:
         "metric": metric,
         "value": metrics[metric],
         "settled": anew,
-        "seconds": round(metrics.get("seconds", took), 1),  # of a training, interrupted runs too
+        "seconds": round(took if told.step == "surgery" else metrics["seconds"], 1),  # of interrupted trainings too
         "metrics": metrics,
         "curve": [json.loads(line) for line in curve.read_text().splitlines()] if curve.is_file() else [],
         "settings": told.settings,

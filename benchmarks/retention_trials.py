@@ -44,17 +44,16 @@ ALL = {
     "reconstruction_steps": RECONSTRUCTION_STEPS,
 }
 OFF = {part: type(on)() for part, on in ALL.items()}
-DEFAULT = ALL | {"refit": False}
 PARTS = tuple(ALL)
 
-# What a lite model starts from, as the recipe's surgery.warm_start.
+# What a lite model starts from, as changes of the surgery step's warm start.
 STARTS: Mapping[str, Mapping[str, Any] | None] = {
     "bare": OFF,
     "warm": OWN,
     "all": ALL,
     **{f"only_{part}": OFF | {part: ALL[part]} for part in PARTS},
     **{f"all_but_{part}": ALL | {part: OFF[part]} for part in PARTS},
-    **{f"default_but_{part}": DEFAULT | {part: OFF[part]} for part in PARTS if DEFAULT[part]},
+    **{f"default_but_{part}": {part: OFF[part]} for part in PARTS if part != "refit"},  # of the recipe and its schedule
 }
 
 FEATURES, ANNEAL_EPOCHS = 0.5, 1.0
@@ -83,7 +82,7 @@ ARMS = {"a": ("bare", "plain"), "b": ("warm", "taught")}
 # The path without its reconstruction, which takes as long as an epoch: no arm, but told beside (b).
 UNFITTED = ("default_but_reconstruction_steps", "taught")
 # Of the second ablation: what is on beside gates, norms and statistics.
-_BEFORE, _FITTED, _REFIT = UNFITTED[0], "all_but_refit", "all_but_reconstruction_steps"
+_BEFORE, _FITTED, _REFIT = UNFITTED[0], "warm", "all_but_reconstruction_steps"
 TEACHING = {
     "nothing more": (_BEFORE, "untaught"),
     "logits": UNFITTED,
@@ -171,6 +170,12 @@ def experiment(models: Sequence[str], seeds: Sequence[int], epochs: Sequence[int
     return with_needs(found)
 
 
+def is_reconstructed(library: Library, model: str) -> bool:
+    """Whether (b) is, as a build does it."""
+    settings = Told(library, Trial(model, 0, "warm")).settings
+    return bool(settings["surgery"]["warm_start"]["reconstruction_steps"])
+
+
 def unfitted(models: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
     """(b) without reconstruction, at the epochs that the goals are about."""
     return with_needs(
@@ -239,10 +244,9 @@ class Told:
             settings["seed"] = self.trial.seed
             changed = STARTS[self.trial.start]
             parts = settings["surgery"]["warm_start"]
-            if changed is not OWN:
-                parts |= changed
-            elif self.trial.is_long and parts["reconstruction_steps"]:
+            if self.trial.is_long and parts["reconstruction_steps"]:
                 parts["reconstruction_steps"] = LONG_STEPS
+            parts |= {} if changed is OWN else changed
             return settings
         schedule = settings["schedule"]
         schedule["seed"] = self.trial.seed

@@ -89,7 +89,7 @@ def test_surgery_sees_the_target_where_that_chooses_the_rules(checkout: Checkout
     assert "surgery" in changed(checkout, place, "kernel_max: 6", "kernel_max: 5")
 
 
-@pytest.mark.parametrize("file", [EXPLANATION, "metrics.json", "report.json"])
+@pytest.mark.parametrize("file", [EXPLANATION, "metrics.json", "report.json", "curve.jsonl"])
 def test_what_steps_tell_trains_nothing_and_is_released(file: str) -> None:
     """Why rules were chosen, and how long a step took: the same weights are not trained again for that."""
     assert {name for name, step in plan.STEPS.items() if file not in step.passes_over} == {"release"}

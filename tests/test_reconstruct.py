@@ -86,6 +86,14 @@ def test_blocks_are_a_models_children_where_nothing_stands_in_stages() -> None:
     assert blocks(Named(), Named(), images(2)) == ("stem", "s1", "s2", "")
 
 
+def test_a_container_of_little_does_not_stand_for_the_model() -> None:
+    model = Named()
+    model.stem = nn.Sequential(nn.Conv2d(3, 8, 3))  # type: ignore[assignment]
+    assert blocks(model, model, images(2)) == ("stem.0", "")  # 224 of its 440 weights
+    model.s1.b1 = nn.Conv2d(8, 8, 9, padding=4)  # most of the weights
+    assert blocks(model, model, images(2)) == ("stem.0", "s1", "s2", "")
+
+
 def test_of_another_shape_is_no_block() -> None:
     lite, source = operated()
     lite.stages[1][0] = nn.Sequential(nn.Conv2d(8, 8, 3))  # type: ignore[index]

@@ -96,7 +96,7 @@ def test_the_warm_start_is_in_the_release(own_build: SmallBuild) -> None:
 
 
 def test_a_reconstruction_is_in_card_and_table_and_no_training_of_epochs(own_build: SmallBuild) -> None:
-    words = "speckles, blocks fitted to the source's in 150 steps, without labels"
+    words = "speckles without labels, blocks fitted to the source's in 150 steps"
     state(own_build, "surgery", trained_on=words, seconds=13.2)
     report = own_build.folder("surgery") / "report.json"
     done = {"gates": True, "refit": False, "reconstruction": {"blocks": 18, "steps": 150, "images": 4800}}

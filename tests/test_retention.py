@@ -142,7 +142,7 @@ def test_every_part_of_the_warm_start_is_alone_and_off_once() -> None:
     for part in trials.PARTS:
         assert settings(f"only_{part}") == nothing | {part: everything[part]}
         assert settings(f"all_but_{part}") == everything | {part: nothing[part]}
-        if everything[part] and part != "refit":
+        if part != "refit":
             assert settings(f"default_but_{part}") == settings("warm") | {part: nothing[part]}
     assert settings("all_but_refit") == settings("warm")
     asked = {each.start for each in trials.ablation(["mobilenet_v3_small"], [0]) if not each.epochs}
@@ -153,6 +153,9 @@ def test_every_part_of_the_warm_start_is_alone_and_off_once() -> None:
 def test_without_reconstruction_is_what_b_is_but_for_it(model: str) -> None:
     chosen = trials.unfitted([model], [1])
     assert [each.epochs for each in chosen] == [0, 0, 2]
+    assert trials.is_reconstructed(REAL, model) == (model != "yolov8_n")
+    steps = told(model, 1, "warm").settings["surgery"]["warm_start"]["reconstruction_steps"]
+    assert steps in (0, trials.RECONSTRUCTION_STEPS)  # which the report's text says
     start = told(model, 1, "warm").settings
     start["surgery"]["warm_start"]["reconstruction_steps"] = 0
     assert Told(REAL, chosen[1]).settings == start

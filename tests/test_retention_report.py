@@ -147,7 +147,7 @@ def test_the_ablation_has_a_row_for_each_part_and_none_is_made_up() -> None:
     found |= {Trial(MODEL, 0, "only_refit"): 0.41, Trial(MODEL, 0, "default_but_gates"): 0.62}
     found |= {trial(MODEL, 0, TEACHING["features"], 2): 0.85}
     text = "\n".join(ablations(as_figures(found)))
-    assert "(a):\n10.0 %; with the recipe's, which is (b): 80.0 %; with all of them: -." in text
+    assert "(a):\n10.0 %; with those of recipe and schedule, which is (b): 80.0 %; with all of them: -." in text
     rows = {line.split("|")[1].split(":")[0].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert rows["refit"].endswith("| 41.0 % |  | - |")  # no part of the default
     assert rows["gates"].endswith("| - | 62.0 % | - |")

@@ -133,13 +133,13 @@ def _baseline(model: Model) -> Settings:
         "dataset_name": model.task.dataset,
         "weights": model.library.profiles[model.profile].weights,
         "input_size": model.task.input_size,
-        "schedule": _of_a_training(schedule) if schedule else None,
+        "schedule": _training(schedule) if schedule else None,
         "launch": as_json(model.launch) if schedule else None,
     }
 
 
-def _of_a_training(schedule: Schedule) -> Settings:
-    """What is done before it is the surgery step's."""
+def _training(schedule: Schedule) -> Settings:
+    """The schedule but for what is done before the first epoch, which is the surgery step's."""
     return {name: value for name, value in without_words(schedule).items() if name != "reconstruction_steps"}
 
 
@@ -173,7 +173,7 @@ def _written(model: Model) -> Settings:
 
 def _train(model: Model) -> Settings:
     return {
-        "schedule": _of_a_training(model.schedule),
+        "schedule": _training(model.schedule),
         "learning_rate_scaled_from": model.learning_rate_scaled_from,
         "teacher": model.recipe.train.teacher,
         "launch": as_json(model.launch),
@@ -207,7 +207,7 @@ def _index(_: Model) -> Settings:
 
 # What steps leave for people, which the release alone passes on: a target that says it in other words trains nothing,
 # nor does a step that was run again, took longer and left the same weights.
-TOLD = frozenset({"explanation.json", "metrics.json", "report.json"})
+TOLD = frozenset({"explanation.json", "metrics.json", "report.json", "curve.jsonl"})
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class Step:
     after: tuple[str, ...]
     reads: tuple[str, ...]  # upstream steps whose outputs enter its key
     settings: Callable[[Model], Settings]
-    passes_over: frozenset[str] = TOLD  # files of those steps that nothing it does depends on
+    passes_over: frozenset[str] = TOLD  # files of those steps that nothing it makes depends on
 
 
 STEPS: Mapping[str, Step] = {

@@ -49,7 +49,7 @@ class Source(Config):
 
 
 class WarmStart(Config):
-    """What replaced layers start from, measured on calibration images; each part can be switched off."""
+    """What replaced layers start from, by training images without labels; each part can be switched off."""
 
     gates: bool = True  # a removed gate becomes its mean, folded into the next layer; else it becomes one
     norms: bool = True  # BatchNorm in place of another normalisation starts from what that one gave; else as made

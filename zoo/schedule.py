@@ -64,7 +64,7 @@ class Schedule(Config):
     ema_decay: Fraction | None = None  # exponential moving average of the weights, per iteration
     statistics: Literal["measured", "running"] = "measured"  # of BatchNorm, in what is evaluated and kept
     distillation: Distillation | None = Distillation()  # used where the model has a teacher
-    reconstruction_steps: Annotated[int, Field(ge=0)] = 0  # before it, that fit the lite model's blocks to the source's
+    reconstruction_steps: Annotated[int, Field(ge=0)] = 0  # before the training: they fit blocks to the source's
     anneal_epochs: NotNegative = 0.0  # while replaced activations turn from the source's into their replacement
     augmentation: Literal["none", "shift", "crop_flip"] = "none"  # how a part is cropped is the task's
     crop: Positive | None = None  # pixels of a side of what crop_flip leaves; none: the model's input

@@ -68,9 +68,10 @@ def reconstruct(
     if steps < 1:
         raise SurgeryError(f"reconstruct: {steps} steps fit nothing; give at least one")
     given = list(batches)
-    if not given or not all(isinstance(batch, Tensor) for batch in given):
+    if not given or not all(isinstance(batch, Tensor) and batch.ndim and len(batch) for batch in given):
         raise SurgeryError("reconstruct: give batches that are tensors of model inputs, at least one")
-    given = [batch for batch in given if len(batch) == max(map(len, given))]  # one image alone has no statistics
+    largest = max(map(len, given))
+    given = [batch for batch in given if len(batch) == largest]  # of one image alone BatchNorm has no statistics
     before = {name: value.clone() for name, value in lite.state_dict().items()}
     try:
         with torch.inference_mode(False), restored_modes(source), restored_modes(lite), _gradients(lite):

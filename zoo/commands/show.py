@@ -48,6 +48,7 @@ def _facts(manifest: "Manifest", folder: Path) -> list[tuple[str, str]]:
         *([("measured as", origin.measured_as)] if origin.measured_as else []),
         *zip(HEADER[1:], cells(manifest)[1:], strict=True),
         ("baseline", trained(accuracy.source)),
+        *([("fitting", trained(fitted))] if (fitted := accuracy.after_surgery).trained_on else []),
         ("fine-tuning", trained(accuracy.lite)),
         ("accepted", told(held, accuracy.headline) if held else "the recipe asks for nothing"),
         ("licences", "; ".join(f"{what}: {text}" for what, text in manifest.licences.model_dump().items())),

@@ -76,7 +76,11 @@ def feature_distance(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
 def recorded(module: nn.Module) -> Iterator[list[Tensor]]:
     """The tensors that the module returns while this lasts."""
     found: list[Tensor] = []
-    handle = module.register_forward_hook(lambda _module, _inputs, output: found.extend(output))
+
+    def keep(_module: object, _inputs: object, output: Any) -> None:
+        found.extend(level.clone() for level in output)  # an activation behind it may work in place
+
+    handle = module.register_forward_hook(keep)
     try:
         yield found
     finally:

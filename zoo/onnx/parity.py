@@ -101,7 +101,11 @@ def first_difference(model: nn.Module, exported: onnx.ModelProto, image: Tensor,
     finished: list[tuple[str, Tensor]] = []
 
     def note(name: str) -> Any:
-        return lambda _module, _inputs, output: finished.append((name, output)) if torch.is_tensor(output) else None
+        def keep(_module: object, _inputs: object, output: Any) -> None:
+            if torch.is_tensor(output):
+                finished.append((name, output.clone()))  # an activation behind it may work in place
+
+        return keep
 
     hooks = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name in names]
     try:

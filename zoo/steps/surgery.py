@@ -90,8 +90,9 @@ def _reconstruct(
             count = max(settings.calibration_batches, math.ceil(REFIT_IMAGES / job.settings["batch_size"]))
             refit = surgery.refit(lite, source, _batches(job, origin, count), statistics=wanted.statistics)
         if steps := wanted.reconstruction_steps:
-            size = min(AT_ONCE, job.settings["batch_size"])
-            count = max(1, min(steps, HELD // (size * 3 * origin.preprocessing.size**2)))
+            held = max(1, HELD // (3 * origin.preprocessing.size**2))  # images
+            size = min(AT_ONCE, job.settings["batch_size"], held)
+            count = min(steps, held // size)
             with accelerated(lite, source) as where:
                 batches = (batch.to(where) for batch in _batches(job, origin, count, size))
                 blocks = surgery.reconstruct(lite, source, batches, steps, statistics=wanted.statistics)
@@ -109,7 +110,7 @@ def _reconstruct(
     if blocks is None:
         return report, {}
     dataset = read_summary(job.upstream["data"]).name
-    words = f"{dataset}, blocks fitted to the source's in {blocks.steps} steps, without labels"
+    words = f"{dataset} without labels, blocks fitted to the source's in {blocks.steps} steps"
     return report, {"trained_on": words, "seconds": round(blocks.seconds, 1)}
 
 
