@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from surgery.operating.modes import restored_modes
 
 CONTAINERS = nn.Sequential | nn.ModuleList
+FEW = 10  # the weights of a model over those of blocks that do not stand for it
 
 
 def blocks(lite: nn.Module, source: nn.Module, images: Tensor) -> tuple[str, ...]:
@@ -17,7 +18,7 @@ def blocks(lite: nn.Module, source: nn.Module, images: Tensor) -> tuple[str, ...
     the order in which they run; the whole model, "", last where that holds for it.
 
     They are what stands in a Sequential or a ModuleList, such as the residual blocks of a stage; where that holds less
-    than half of the weights, as in timm's RegNet, whose stages are modules of its own, the model's children too.
+    than a tenth of the weights, as in timm's RegNet, whose stages are modules of its own, the model's children too.
     """
     gave, lite_gave = _shapes(source, images), _shapes(lite, images)
     modules = dict(lite.named_modules())
@@ -25,7 +26,7 @@ def blocks(lite: nn.Module, source: nn.Module, images: Tensor) -> tuple[str, ...
     single = [name for name in agree if name and not isinstance(modules[name], CONTAINERS)]
     standing = {name for name in single if isinstance(modules[name.rpartition(".")[0]], CONTAINERS)}
     found = _outermost(name for name in single if name in standing)
-    if 2 * sum(_weights(modules[name]) for name in found) < _weights(lite):
+    if FEW * sum(_weights(modules[name]) for name in found) < _weights(lite):
         found = _outermost(name for name in single if name in standing or "." not in name)
     order = {name: at for at, name in enumerate(lite_gave)}
     whole = [""] if "" in agree else []
