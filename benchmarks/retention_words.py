@@ -41,7 +41,8 @@ Figures are means over the seeds, in brackets the smallest and the largest.
 
 ## From sources as the demo profile trains them
 
-Their few epochs leave them with much to learn: what trains on gains by that, whatever surgery has cost.
+Their few epochs leave them with much to learn: what trains on gains by that, whatever surgery has cost, and what has
+trained for longer than they did knows more than they can teach.
 """
 
 _LONG = ", ".join(f"{model} {epochs}" for model, epochs in LONG_EPOCHS.items())
