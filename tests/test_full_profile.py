@@ -135,7 +135,7 @@ def require_told(told: Manifest, model: plan.Model, case: Case) -> None:
     assert {(each.dataset, each.images) for each in (before, edited, lite)} == {(case.dataset, case.counts["val"])}
     assert before.trained_on == f"published weights {weights}, not trained here"
     assert (before.epochs, before.metrics[case.metric]) == (0, case.figure)
-    fitted = f"{case.dataset}, blocks fitted to the source's in 2 steps, without labels"
+    fitted = f"{case.dataset} without labels, blocks fitted to the source's in 2 steps"
     assert (edited.trained_on, bool(edited.seconds)) == ((fitted, True) if case.reconstruction else ("", False))
     assert told.surgery.warm_start["reconstruction"] == case.reconstruction
     taught = f"{case.dataset}, fine-tuned from the source's weights, the source as teacher"
