@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/retention.py                           # all models, seeds and epochs: hours, see --list
     .venv/bin/python benchmarks/retention.py --models mobilenet_v3_small --seeds 0 1 2 --epochs 0 1 2 5
     .venv/bin/python benchmarks/retention.py --ablation                # what each part gives, mobilenet_v3_small
-    .venv/bin/python benchmarks/retention.py --unfitted               # (b) without reconstruction
+    .venv/bin/python benchmarks/retention.py --unfitted                # (b) without reconstruction
     .venv/bin/python benchmarks/retention.py --long --epochs 0 2       # from sources that are trained for longer
     .venv/bin/python benchmarks/retention.py --list                    # what is there, what is missing, how long
     .venv/bin/python benchmarks/retention.py --report                  # docs/retention.md and .svg from what is there
